@@ -1,0 +1,173 @@
+"""Settings, sample sheet and the list of modules a script imports."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from regulonformer.config.schema import check_settings, read_yaml
+from regulonformer.config.sheet import read_samples
+from regulonformer.config.sources import modules_of
+from regulonformer.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "workflow" / "scripts"
+SCHEMA = read_yaml(ROOT / "workflow" / "schemas" / "config.schema.yaml")
+
+
+def checked(**settings):
+    return check_settings({"samples": "samples.tsv"} | settings, SCHEMA, "my.yaml")
+
+
+def test_defaults_are_filled_at_every_depth():
+    settings = checked(finetune={"rank": 4})
+    assert settings["finetune"]["rank"] == 4
+    assert settings["finetune"]["alpha"] == 16
+    assert settings["splits"]["seeds"] == [0, 1, 2]
+
+
+def test_order_of_keys_has_no_meaning():
+    assert repr(checked(finetune={"rank": 4, "alpha": 8})) == repr(checked(finetune={"alpha": 8, "rank": 4}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"finetunne": {}}, ["my.yaml", "'finetunne'", "'finetune'"]),
+        ({"finetune": {"rnak": 4}}, ["my.yaml", "'rnak'", "finetune", "'rank'"]),
+        ({"finetune": {"rank": "four"}}, ["my.yaml", "finetune/rank", "'four'", "integer"]),
+        ({"pretrain": {"learning_rate": "1e-4"}}, ["pretrain/learning_rate", "'1e-4'", "1.0e-4"]),
+        ({"goal": "everything"}, ["goal", "'everything'", "matrices, embedding, full"]),
+        ({"finetune": {"rank": 0}}, ["finetune/rank", "0", "minimum"]),
+        ({"tasks": {"state": {}}}, ["tasks/state", "column"]),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(settings, words):
+    with pytest.raises(InputError) as caught:
+        checked(**settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == []
+
+
+def test_every_key_has_type_and_description():
+    def walk(schema, place):
+        for key, rule in schema.get("properties", {}).items():
+            here = f"{place}/{key}"
+            assert {"type", "enum"} & rule.keys(), here
+            assert rule.get("description"), here
+            assert "default" in rule or key in schema.get("required", []), here
+            yield here
+            yield from walk(rule, here)
+            if isinstance(rule.get("additionalProperties"), dict):
+                yield from walk(rule["additionalProperties"], here)
+
+    assert len(list(walk(SCHEMA, ""))) > 60
+
+
+@pytest.mark.parametrize("file", sorted(map(str, (ROOT / "config").rglob("*.yaml"))))
+def test_shipped_configs_follow_the_schema(file):
+    if "recipes" not in file:
+        check_settings(yaml.safe_load(Path(file).read_text()), SCHEMA, file)
+
+
+def write_library(folder, index=True):
+    folder.mkdir(parents=True)
+    for name in ["filtered_feature_bc_matrix.h5", "atac_fragments.tsv.gz", "atac_peaks.bed"]:
+        (folder / name).touch()
+    if index:
+        (folder / "atac_fragments.tsv.gz.tbi").touch()
+    return folder
+
+
+def write_sheet(tmp_path, *rows, columns="sample\touts"):
+    sheet = tmp_path / "samples.tsv"
+    sheet.write_text("\n".join([columns, *rows]) + "\n")
+    return str(sheet)
+
+
+def test_files_of_outs_are_found(tmp_path, monkeypatch):
+    write_library(tmp_path / "a" / "outs")
+    monkeypatch.setenv("LIBRARIES", str(tmp_path))
+    (sample,) = read_samples(write_sheet(tmp_path, "a\t${LIBRARIES}/a/outs\t61", columns="sample\touts\tage"))
+    assert sample["matrix_h5"] == f"{tmp_path}/a/outs/filtered_feature_bc_matrix.h5"
+    assert sample["barcode_metrics"] is None
+    assert sample["donor"] == "a"
+    assert sample["age"] == "61"
+
+
+def bad_sheet(tmp_path, case):
+    outs = write_library(tmp_path / "outs", index=case != "no index")
+    if case == "no matrix":
+        (outs / "filtered_feature_bc_matrix.h5").unlink()
+    rows = {
+        "twice": [f"a\t{outs}", f"a\t{outs}"],
+        "missing": [f"a\t{tmp_path}/nowhere"],
+        "name": [f"a b\t{outs}"],
+        "variable": ["a\t${NO_SUCH_VARIABLE}/outs"],
+        "empty": [],
+    }
+    return write_sheet(tmp_path, *rows.get(case, [f"a\t{outs}"]))
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("twice", ["samples.tsv", "'a'", "2 times"]),
+        ("missing", ["'a'", "nowhere", "does not exist"]),
+        ("name", ["'a b'"]),
+        ("variable", ["NO_SUCH_VARIABLE", "export"]),
+        ("no index", ["atac_fragments.tsv.gz", ".tbi", "tabix -p bed"]),
+        ("no matrix", ["filtered_feature_bc_matrix.h5", "'a'"]),
+        ("empty", ["no rows"]),
+    ],
+)
+def test_bad_sheet_is_refused_in_one_line(tmp_path, case, words):
+    with pytest.raises(InputError) as caught:
+        read_samples(bad_sheet(tmp_path, case))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == []
+
+
+def imported_at_run_time(script):
+    """Modules of the package that importing a script loads, asked of Python itself."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import {script}\n"
+        "print(*[m.__file__ for n, m in sorted(sys.modules.items()) if n.split('.')[0] == 'regulonformer'], sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPTS.glob("*.py")))
+def test_listed_modules_hold_all_that_are_imported(script):
+    listed = set(modules_of(SCRIPTS / f"{script}.py", SCRIPTS))
+    assert imported_at_run_time(script) <= listed
+
+
+def test_imports_inside_functions_count(tmp_path):
+    package = tmp_path / "regulonformer"
+    (package / "deep").mkdir(parents=True)
+    for name in ["__init__.py", "deep/__init__.py", "deep/used.py", "deep/unused.py"]:
+        (package / name).touch()
+    (package / "door.py").write_text("def f():\n    from regulonformer.deep import used\n")
+    script = tmp_path / "script.py"
+    script.write_text("import regulonformer.door\n")
+    names = {str(Path(file).relative_to(package)) for file in modules_of(script, tmp_path)}
+    assert names == {"__init__.py", "door.py", "deep/__init__.py", "deep/used.py"}
+
+
+def test_importing_the_package_is_cheap():
+    code = "import time; t = time.perf_counter(); import regulonformer; print(time.perf_counter() - t)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert float(done.stdout) < 0.3
+    heavy = "import sys, regulonformer; print(sorted({'torch', 'scanpy', 'muon', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", heavy], cwd=SCRIPTS, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"

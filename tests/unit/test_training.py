@@ -1,0 +1,246 @@
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+import yaml
+
+import embed_cells
+import pretrain_model
+import regulonformer
+from regulonformer.corpus.encoding import encode_cells
+from regulonformer.corpus.shards import Corpus, write_shard
+from regulonformer.errors import InputError
+from regulonformer.io.store import read_json, write_parquet, write_tsv
+from regulonformer.model.config import ModelConfig
+from regulonformer.objectives.masked import MaskedConfig
+from regulonformer.training.checkpoint import Checkpoint, load_model
+from regulonformer.training.loop import Trainer, decayed_groups
+from regulonformer.training.schedule import warmup_cosine
+
+N_CELLS, N_GENES = 90, 40
+SETTINGS = {
+    "recipe": "tiny",
+    "recipe_settings": {
+        "description": "",
+        "model": {"width": 16, "heads": 2, "slots": 4, "layers": ["regulon", "explorer"], "dropout": 0.1},
+        "objective": {"fraction": 0.25},
+    },
+    "model": {},
+    "steps": 12,
+    "batch_cells": 16,
+    "learning_rate": 3.0e-3,
+    "warmup_share": 0.1,
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+    "holdout": "auto",
+    "validate_steps": 4,
+    "patience": None,
+    "checkpoint_steps": 5,
+    "seed": 0,
+}
+FILES = ["model.safetensors", "config.json", "vocabulary.tsv", "metrics.tsv"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A corpus of two states and three libraries."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    state = rng.integers(0, 2, N_CELLS)
+    rate = np.where((np.arange(N_GENES) % 2)[None] == state[:, None], 4.0, 0.3)
+    rna, atac = rng.poisson(rate).astype(np.int32), rng.poisson(rate / 2).astype(np.int32)
+    (folder / "shards").mkdir()
+    write_shard(folder / "shards" / "shard_0000.npz", sp.csr_matrix(rna), sp.csr_matrix(atac))
+    cells = pd.DataFrame({"sample": np.repeat(["s1", "s2", "s3"], N_CELLS // 3), "state": state})
+    cells["shard"], cells["row"], cells["has_rna"], cells["has_atac"] = "shard_0000.npz", np.arange(N_CELLS), True, True
+    cells["n_counts_rna"], cells["n_counts_atac"] = rna.sum(1), atac.sum(1)
+    cells["n_active"] = ((rna > 0) | (atac > 0)).sum(1)
+    cells.index = pd.Index([f"cell{i}" for i in range(N_CELLS)], name="cell")
+    write_parquet(cells, folder / "cells.parquet")
+    vocabulary = pd.DataFrame({"token": np.arange(N_GENES), "gene_id": "", "symbol": [f"g{i}" for i in range(N_GENES)]})
+    write_tsv(vocabulary.assign(is_tf=vocabulary["token"] < 4, chrom="", tss=""), folder / "vocabulary.tsv")
+    source = rng.choice(["g0", "g1", "g2", "Unmeasured"], 30)
+    target = [f"g{i}" for i in rng.integers(4, N_GENES, 30)]
+    regulons = pd.DataFrame({"source": source, "target": target, "cre": "", "score": rng.random(30)})
+    write_parquet(regulons, folder / "regulons.parquet")
+    return folder
+
+
+def pretrain(world, folder, **changes):
+    folder.mkdir(exist_ok=True)
+    pretrain_model.main(
+        shards=world / "shards",
+        cells=world / "cells.parquet",
+        vocabulary=world / "vocabulary.tsv",
+        regulons=world / "regulons.parquet",
+        settings=SETTINGS | changes,
+        folder=folder,
+        run=folder / "run.json",
+        metrics=folder / "metrics.tsv",
+        checkpoints=folder / "checkpoints",
+        threads=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    pretrain(world, folder)
+    return folder
+
+
+def test_outputs(finished):
+    metrics = pd.read_csv(finished / "metrics.tsv", sep="\t")
+    expected = ["step", "split", "loss_rna", "floor_rna", "loss_atac", "floor_atac", "learning_rate"]
+    assert metrics.columns.tolist() == expected
+    assert metrics["step"].tolist() == [4, 4, 8, 8, 12, 12]
+    assert metrics["split"].tolist() == ["train", "validation"] * 3
+    assert np.isfinite(metrics.drop(columns="split")).all(axis=None)
+    run = read_json(finished / "run.json")
+    assert run["n_parameters"] > 0 and run["n_train_cells"] == 60 and run["n_validation_cells"] == 30
+    assert read_json(finished / "config.json")["regulons"] == ["g0", "g1", "g2", "Unmeasured"]
+    assert not list((finished / "checkpoints").glob("*")), "a run that ended leaves no checkpoint"
+
+
+def test_same_seed_same_bytes(world, finished, tmp_path):
+    pretrain(world, tmp_path)
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_killed_run_ends_with_the_same_bytes(world, finished, tmp_path, monkeypatch):
+    take_step = Trainer._take_step
+
+    def killed(self):
+        if self.step == 8:
+            raise KeyboardInterrupt
+        return take_step(self)
+
+    monkeypatch.setattr(Trainer, "_take_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(world, tmp_path)
+    assert len(list((tmp_path / "checkpoints").glob("tiny_*/state.pt"))) == 1
+    assert not (tmp_path / "model.safetensors").exists()
+
+    taken = []
+    monkeypatch.setattr(Trainer, "_take_step", lambda self: taken.append(self.step) or take_step(self))
+    pretrain(world, tmp_path)
+    assert taken == list(range(5, 12)), "from the checkpoint on, not from the start"
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_other_settings_do_not_take_up_a_checkpoint(world, tmp_path, monkeypatch):
+    def killed(self):
+        if self.step == 6:
+            raise KeyboardInterrupt
+        return take_step(self)
+
+    take_step = Trainer._take_step
+    monkeypatch.setattr(Trainer, "_take_step", killed)
+    for seed in (0, 1):
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(world, tmp_path, seed=seed)
+    assert len(list((tmp_path / "checkpoints").glob("tiny_*"))) == 2
+
+
+def test_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path / "run")
+    checkpoint.save({"step": 1})
+    monkeypatch.setattr(torch, "save", lambda state, handle: (handle.write(b"half"), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        checkpoint.save({"step": 2})
+    assert checkpoint.load() == {"step": 1}
+
+
+def test_training_goes_below_the_floor(world, tmp_path):
+    pretrain(world, tmp_path, steps=150, validate_steps=150)
+    last = pd.read_csv(tmp_path / "metrics.tsv", sep="\t").iloc[-1]
+    assert last["split"] == "validation"
+    assert last["loss_rna"] < 0.9 * last["floor_rna"]
+    assert last["loss_atac"] < last["floor_atac"]
+
+
+def test_patience_stops_early_and_keeps_the_best(world, tmp_path):
+    # A rate this high makes the model worse at once.
+    pretrain(world, tmp_path, steps=60, learning_rate=3.0, validate_steps=2, patience=2)
+    metrics = pd.read_csv(tmp_path / "metrics.tsv", sep="\t")
+    assert metrics["step"].max() < 60
+    assert read_json(tmp_path / "run.json")["steps_taken"] == metrics["step"].max()
+
+
+def test_saved_model_is_the_model(finished, world):
+    pretrained = regulonformer.load(finished)
+    again = load_model(finished)
+    batch = encode_cells(Corpus.open(world), np.arange(10))
+    with torch.no_grad():
+        assert torch.equal(pretrained.model(batch).cell_BD, again.model(batch).cell_BD)
+    assert pretrained.hash == again.hash and not pretrained.model.training
+    assert pretrained.model.tf_S.tolist() == [0, 1, 2, -1]
+    for slot, name in enumerate(pretrained.config["regulons"][:3]):
+        assert pretrained.vocabulary["symbol"][pretrained.model.tf_S[slot].item()] == name
+
+
+def test_vocabulary_of_another_order_is_refused(finished, tmp_path):
+    for name in FILES:
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    vocabulary = pd.read_csv(tmp_path / "vocabulary.tsv", sep="\t", keep_default_na=False)
+    vocabulary.loc[[0, 1], "symbol"] = ["g1", "g0"]
+    write_tsv(vocabulary, tmp_path / "vocabulary.tsv")
+    with pytest.raises(InputError, match="regulon g0 points at gene g1"):
+        load_model(tmp_path)
+    write_tsv(vocabulary.iloc[:-1], tmp_path / "vocabulary.tsv")
+    with pytest.raises(InputError, match="39 genes"):
+        load_model(tmp_path)
+
+
+def test_embedding_of_cells(finished, world, tmp_path):
+    embed_cells.main(
+        folder=finished,
+        shards=world / "shards",
+        cells=world / "cells.parquet",
+        vocabulary=world / "vocabulary.tsv",
+        seed=0,
+        output=tmp_path / "cells.h5ad",
+    )
+    data = ad.read_h5ad(tmp_path / "cells.h5ad")
+    assert data.shape == (N_CELLS, 16) and data.obs_names[3] == "cell3"
+    assert data.obsm["X_umap"].shape == (N_CELLS, 2)
+    np.testing.assert_allclose(data.obsm["X_regulons"].sum(1), 1, rtol=1e-5)
+    assert list(data.uns["regulons"]) == ["g0", "g1", "g2", "Unmeasured"]
+    assert data.uns["gene_vectors"].shape == (N_GENES, 16) and len(data.uns["genes"]) == N_GENES
+    # Batches are sorted by length; rows must come back in the order of the corpus.
+    model, corpus = load_model(finished).model, Corpus.open(world)
+    with torch.no_grad():
+        expected = model(encode_cells(corpus, [7])).cell_BD[0]
+    np.testing.assert_allclose(data.X[7], expected, atol=1e-5)
+
+
+def test_schedule_rises_and_falls():
+    rates = [warmup_cosine(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[-1] < 0.001 and (np.diff(rates[10:]) < 0).all()
+    assert warmup_cosine(0, 1, 0.0) == 1.0
+
+
+def test_only_linear_weights_decay(finished):
+    model = load_model(finished).model
+    decayed, kept = decayed_groups(model, 0.1)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert decayed["weight_decay"] == 0.1 and kept["weight_decay"] == 0.0
+    assert all(names[id(parameter)].endswith(".weight") for parameter in decayed["params"])
+    assert "embedding.gene_vectors.weight" in {names[id(parameter)] for parameter in kept["params"]}
+    assert len(decayed["params"]) + len(kept["params"]) == len(names)
+
+
+def test_recipes_of_the_project_are_valid():
+    recipes = sorted((Path(__file__).parents[2] / "config" / "recipes").glob("*.yaml"))
+    assert recipes
+    for file in recipes:
+        recipe = yaml.safe_load(file.read_text())
+        ModelConfig.from_dict(recipe["model"])
+        MaskedConfig.from_dict(recipe["objective"])

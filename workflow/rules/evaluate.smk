@@ -1,0 +1,63 @@
+# Our model and honest baselines, judged on the same held-out cells.
+
+
+rule run_baselines:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        lib=lib("run_baselines"),
+    output:
+        predictions="<results>/evaluate/baselines/{task}.parquet",
+    log:
+        "<logs>/run_baselines/{task}.log",
+    benchmark:
+        "<benchmarks>/run_baselines/{task}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=240,
+    params:
+        evaluate=section("evaluate"),
+        task=lambda wildcards: CONFIG["tasks"][wildcards.task],
+        group=CONFIG["splits"]["group"],
+        folds=N_FOLDS,
+        seeds=CONFIG["splits"]["seeds"],
+    message:
+        "Baselines for {wildcards.task}"
+    script:
+        "../scripts/run_baselines.py"
+
+
+rule evaluate_annotation:
+    input:
+        predictions=runs_of("<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}/predictions.parquet"),
+        baselines=expand("<results>/evaluate/baselines/{task}.parquet", task=CONFIG["tasks"]),
+        lib=lib("evaluate_annotation"),
+    output:
+        annotation=report(
+            "<results>/evaluate/annotation.tsv",
+            caption="../report/annotation.rst",
+            category="Evaluation",
+            labels={"what": "annotation, with baselines"},
+        ),
+        confusion="<results>/evaluate/confusion.json",
+    log:
+        "<logs>/evaluate_annotation.log",
+    benchmark:
+        "<benchmarks>/evaluate_annotation.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        evaluate=section("evaluate"),
+        # One entry per file, in the order of the inputs.
+        datasets=runs_of(f"{CONFIG['run']}:{{task}}"),
+        recipes=runs_of("{recipe}"),
+        baseline_datasets=expand(f"{CONFIG['run']}:{{task}}", task=CONFIG["tasks"]),
+    message:
+        "Scoring annotation"
+    script:
+        "../scripts/evaluate_annotation.py"

@@ -1,0 +1,39 @@
+# LoRA fine-tuning: one job per task, held-out fold and seed.
+
+
+rule finetune_task:
+    input:
+        model_config="<results>/pretrain/{recipe}/config.json",
+        model="<results>/pretrain/{recipe}/model.safetensors",
+        model_vocabulary="<results>/pretrain/{recipe}/vocabulary.tsv",
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        lib=lib("finetune_task"),
+    output:
+        adapter_config="<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}/adapter_config.json",
+        adapter="<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}/adapter_model.safetensors",
+        task="<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}/task.json",
+        predictions="<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}/predictions.parquet",
+        metrics="<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}/metrics.tsv",
+        run="<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}/run.json",
+    log:
+        "<logs>/finetune_task/{task}_{recipe}_fold{fold}_seed{seed}.log",
+    benchmark:
+        "<benchmarks>/finetune_task/{task}_{recipe}_fold{fold}_seed{seed}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=480,
+        gpu=0,
+    params:
+        finetune=section("finetune"),
+        task=lambda wildcards: CONFIG["tasks"][wildcards.task],
+        group=CONFIG["splits"]["group"],
+        folds=N_FOLDS,
+    message:
+        "Fine-tuning {wildcards.recipe} for {wildcards.task}: fold {wildcards.fold}, seed {wildcards.seed}"
+    script:
+        "../scripts/finetune_task.py"

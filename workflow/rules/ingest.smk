@@ -1,0 +1,40 @@
+# One library's raw outputs to cells that passed quality control in both modalities.
+
+
+rule ingest_sample:
+    input:
+        matrix_h5=of_sample("matrix_h5"),
+        fragments=of_sample("fragments"),
+        fragments_index=fragments_index,
+        peaks=of_sample("peaks"),
+        barcode_metrics=of_sample("barcode_metrics"),
+        labels=of_sample("labels"),
+        annotation=given(CONFIG["reference"]["annotation"]),
+        # Only that the inputs were judged matters here: a new verdict alone reruns nothing.
+        verdict=ancient("<results>/validate/inputs.json"),
+        lib=lib("ingest_sample"),
+    output:
+        mudata="<results>/ingest/{sample}.h5mu",
+        cells="<results>/ingest/{sample}.cells.parquet",
+        qc=report(
+            "<results>/ingest/{sample}.qc.json",
+            caption="../report/qc.rst",
+            category="Quality control",
+            labels={"library": "{sample}", "what": "cells kept and removed"},
+        ),
+    log:
+        "<logs>/ingest_sample/{sample}.log",
+    benchmark:
+        "<benchmarks>/ingest_sample/{sample}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=60,
+    params:
+        sample=lambda wildcards: SAMPLES[wildcards.sample],
+        ingest=section("ingest"),
+    message:
+        "Quality control of library {wildcards.sample}"
+    script:
+        "../scripts/ingest_sample.py"

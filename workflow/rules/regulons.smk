@@ -1,0 +1,86 @@
+# The prior: TF to CRE to gene.
+
+
+rule scan_motifs:
+    input:
+        peaks="<results>/features/peaks.bed",
+        multiome="<results>/features/multiome.h5mu",
+        fasta=given(CONFIG["reference"]["fasta"]),
+        fasta_index=given(CONFIG["reference"]["fasta"], ".fai"),
+        lib=lib("scan_motifs"),
+    output:
+        hits="<results>/regulons/motif_hits.npz",
+    log:
+        "<logs>/scan_motifs.log",
+    benchmark:
+        "<benchmarks>/scan_motifs.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=120,
+    params:
+        regulons=section("regulons"),
+    message:
+        "Scanning peaks for TF motifs"
+    script:
+        "../scripts/scan_motifs.py"
+
+
+rule link_peaks:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        lib=lib("link_peaks"),
+    output:
+        links="<results>/regulons/links.parquet",
+    log:
+        "<logs>/link_peaks.log",
+    benchmark:
+        "<benchmarks>/link_peaks.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=120,
+    params:
+        regulons=section("regulons"),
+    message:
+        "Linking peaks to genes"
+    script:
+        "../scripts/link_peaks.py"
+
+
+rule build_regulons:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        links="<results>/regulons/links.parquet",
+        motif_hits=("<results>/regulons/motif_hits.npz" if CONFIG["reference"]["fasta"] else []),
+        network=given(CONFIG["reference"]["network"]),
+        tfs=given(CONFIG["reference"]["tfs"]),
+        lib=lib("build_regulons"),
+    output:
+        regulons="<results>/regulons/regulons.parquet",
+        gmt=report(
+            "<results>/regulons/regulons.gmt",
+            caption="../report/regulons.rst",
+            category="Regulons",
+            labels={"what": "target sets"},
+        ),
+        summary="<results>/regulons/summary.json",
+    log:
+        "<logs>/build_regulons.log",
+    benchmark:
+        "<benchmarks>/build_regulons.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=60,
+    params:
+        regulons=section("regulons"),
+    message:
+        "Building regulons"
+    script:
+        "../scripts/build_regulons.py"

@@ -1,0 +1,58 @@
+"""Count one library's cells in the consensus peaks, from its fragments or, where it has none, from its peak matrix."""
+
+import logging
+
+import numpy as np
+
+from regulonformer.errors import InputError
+from regulonformer.features import carry_counts, count_with_totals
+from regulonformer.io.multiome import make_mudata
+from regulonformer.io.peaks import peak_names, read_bed
+from regulonformer.io.store import read_mudata, write_mudata
+from regulonformer.log import rule_log
+
+
+def main(*, ingested, peaks, settings, output, fragments=None):
+    """Write the library with its ATAC counts over the consensus peaks (h5mu)."""
+    import anndata
+
+    data, consensus = read_mudata(ingested), read_bed(peaks)[["chrom", "start", "end"]]
+    names = peak_names(consensus)
+    obs = data.obs.copy()
+    if fragments:
+        strategy = settings.get("strategy", "fragment")
+        counted = count_with_totals(fragments, consensus, list(obs["barcode"].astype(str)), strategy=strategy)
+        matrix = counted.matrix
+        obs["frip"] = counted.n_in_peaks / np.maximum(counted.n_fragments, 1)
+    elif "atac" in data.mod:
+        matrix = _from_matrix(data["atac"], consensus, names, ingested)
+    else:
+        raise InputError(ingested, "has neither fragments nor peak counts", "Give fragments or a matrix with peaks")
+    obs["n_counts_atac"] = np.asarray(matrix.sum(axis=1)).ravel().astype(np.int64)
+    obs["n_peaks"] = np.diff(matrix.indptr).astype(np.int64)
+    atac = anndata.AnnData(matrix, obs=obs[[]].copy(), var=consensus.set_axis(names))
+    logging.info("%s: %d cells x %d peaks, %d counts", ingested, *matrix.shape, matrix.sum())
+    write_mudata(make_mudata({"rna": data["rna"], "atac": atac}, obs), output)
+
+
+def _from_matrix(atac, consensus, names, ingested):
+    """Reorder the counts if the peaks are the same, else carry them over by overlap."""
+    place = atac.var_names.get_indexer(names)
+    if len(names) == atac.n_vars and (place >= 0).all():
+        matrix = atac.X[:, place].tocsr()
+        matrix.sort_indices()
+        return matrix.astype(np.int32)
+    matrix, lost = carry_counts(atac.X, atac.var[["chrom", "start", "end"]], consensus)
+    logging.info("%s: %d of %d peaks overlap no consensus peak; their counts are lost", ingested, lost, atac.n_vars)
+    return matrix
+
+
+if job := globals().get("snakemake"):
+    with rule_log(job.log[0]):
+        main(
+            ingested=job.input.ingested,
+            peaks=job.input.peaks,
+            fragments=getattr(job.input, "fragments", None) or None,
+            settings=job.params.features,
+            output=job.output[0],
+        )

@@ -1,0 +1,108 @@
+"""Adapt the pretrained model to a task with LoRA on all folds but one, and predict the one held out."""
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from regulonformer.adapt.cohort import held_out_table, make_cohort
+from regulonformer.adapt.fit import FinetuneSettings, build_classifier, fit_classifier, predict
+from regulonformer.adapt.lora import add_lora, count_parameters, save_adapter
+from regulonformer.adapt.reader import Reader
+from regulonformer.io.store import write_parquet, write_run_record, write_tsv
+from regulonformer.log import rule_log
+from regulonformer.training.checkpoint import load_model
+
+
+def main(
+    *,
+    model,
+    shards,
+    cells,
+    vocabulary,
+    settings,
+    task,
+    group,
+    folds,
+    fold,
+    seed,
+    adapter,
+    predictions,
+    metrics,
+    run,
+    threads=1,
+    gpu=0,
+) -> None:
+    """Fine-tune one fold with one seed.
+
+    Parameters
+    ----------
+    model
+        Folder of the pretrained model.
+    shards, cells, vocabulary
+        The corpus.
+    settings
+        Section `finetune`.
+    task
+        Block of the task; `column` names the label.
+    group, folds
+        Column whose values are held out as a whole (donor or sample), and number of folds.
+    fold, seed
+        Fold held out and seed.
+    adapter
+        Folder to write: peft adapter and task.json.
+    predictions, metrics, run
+        Parquet of held-out cells, TSV of losses and JSON record to write.
+    threads, gpu
+        Threads, and whether to use a GPU.
+    """
+    started, options = time.time(), FinetuneSettings(**settings)
+    torch.set_num_threads(threads)
+    device = "cuda" if gpu and torch.cuda.is_available() else "cpu"
+    base = load_model(model)
+    reader = Reader(shards, cells, vocabulary, base.vocabulary)
+    column = task["column"]
+    cohort = make_cohort(reader.cells, column, group, fold, folds, options.validation_share, seed, cells)
+    classifier, linear_path = build_classifier(base.model, reader, cohort, options, seed)
+    lora = (options.rank, options.alpha, options.adapter_dropout, options.targets)
+    classifier = add_lora(classifier, *lora, seed=seed).to(device)
+    parameters = count_parameters(classifier)
+    logging.info("training %(trainable)d of %(total)d parameters (adapter %(adapter)d, head %(head)d)", parameters)
+    epochs = reader.epochs(cohort.train, options.batch_cells, seed)
+    validation, test = reader.in_order(cohort.validation), reader.in_order(cohort.test)
+    losses, epoch = fit_classifier(
+        classifier, reader.read, epochs, validation, cohort.target, options, seed=seed, device=device
+    )
+    probabilities = predict(classifier, reader.read, test, device)
+    write_parquet(held_out_table(reader.cells, cohort, np.concatenate(test), probabilities, seed), predictions)
+    write_tsv(pd.DataFrame(losses), metrics)
+    about = {"column": column, "classes": cohort.classes, "base_hash": base.hash, "seed": seed, "best_epoch": epoch}
+    about |= {"dropout": options.dropout, "parameters": parameters, "linear_path": linear_path}
+    save_adapter(classifier, adapter, about | cohort.summary)
+    inputs = [Path(model) / "model.safetensors", cells, vocabulary]
+    write_run_record(run, config={"finetune": settings, "task": task}, seed=seed, inputs=inputs, started=started)
+
+
+if job := globals().get("snakemake"):
+    with rule_log(job.log[0]):
+        main(
+            model=Path(job.input.model).parent,
+            shards=job.input.shards,
+            cells=job.input.cells,
+            vocabulary=job.input.vocabulary,
+            settings=job.params.finetune,
+            task=job.params.task,
+            group=job.params.group,
+            folds=job.params.folds,
+            fold=int(job.wildcards.fold),
+            seed=int(job.wildcards.seed),
+            adapter=Path(job.output.adapter).parent,
+            predictions=job.output.predictions,
+            metrics=job.output.metrics,
+            run=job.output.run,
+            threads=job.threads,
+            gpu=job.resources.get("gpu", 0),
+        )

@@ -1,0 +1,103 @@
+"""All that the user asked for: settings, libraries and recipes, read and checked together."""
+
+from pathlib import Path
+
+from regulonformer.config.schema import check_settings, read_yaml
+from regulonformer.config.sheet import expand_path, read_samples
+from regulonformer.errors import InputError
+
+
+def load_settings(config: dict, file: str, root: Path) -> tuple[dict, dict, dict]:
+    """Check a config and read what it names.
+
+    Parameters
+    ----------
+    config
+        Content of the config file.
+    file
+        Its name, for errors.
+    root
+        Folder of the workflow, which holds schemas and recipes.
+
+    Returns
+    -------
+    settings
+        With defaults, keys sorted, and reference paths expanded.
+    samples
+        Library name to its row of the sample sheet.
+    recipes
+        Recipe name to its content.
+
+    Raises
+    ------
+    InputError
+        At the first fault.
+    """
+    schemas = root / "workflow" / "schemas"
+    settings = check_settings(config, read_yaml(schemas / "config.schema.yaml"), str(file))
+    simulated = settings["simulate"]["activate"]
+    samples = {row["sample"]: row for row in read_samples(expand_path(settings["samples"], file), simulated)}
+    recipe_schema = read_yaml(schemas / "recipe.schema.yaml")
+    recipes = {
+        path.stem: check_settings(read_yaml(path), recipe_schema, str(path))
+        for path in sorted((root / "config" / "recipes").glob("*.yaml"))
+    }
+    settings["reference"] = _find_reference(settings["reference"], file, simulated)
+    _check_goal(settings, file)
+    _check_libraries(settings, samples, file)
+    _check_pretraining(settings["pretrain"], samples, recipes, file)
+    overrides = {"description": "", "objective": {}, "model": settings["pretrain"]["model"]}
+    check_settings(overrides, recipe_schema, f"{file}, pretrain")
+    return settings, samples, recipes
+
+
+def _find_reference(reference: dict, file: str, simulated: bool) -> dict:
+    """Expand the reference paths; unless they are yet to be simulated, their files must be there."""
+    found = {key: expand_path(path, file) for key, path in reference.items()}
+    for key, path in found.items():
+        if path and not simulated and not Path(path).is_file():
+            problem = f"reference/{key} file {path} does not exist"
+            raise InputError(file, problem, "Check the path; it is relative to the working directory")
+    fasta = found["fasta"]
+    if fasta and not simulated and not Path(f"{fasta}.fai").is_file():
+        raise InputError(fasta, "the genome has no index (.fai)", f"Run: samtools faidx {fasta}")
+    return found
+
+
+def _check_libraries(settings: dict, samples: dict, file: str) -> None:
+    """Refuse to simulate where real libraries lie, and to call peaks without fragments."""
+    home = f"results/{settings['run']}/simulate/"
+    for name, sample in samples.items():
+        if settings["simulate"]["activate"] and not sample["matrix_h5"].startswith(home):
+            problem = f"simulate/activate is true, but sample '{name}' lies at {sample['matrix_h5']}, outside {home}"
+            raise InputError(file, problem, "Set simulate: {activate: false} to read your own libraries")
+        if settings["features"]["peaks"] == "macs3" and not sample["fragments"]:
+            problem = f"features/peaks is macs3, but sample '{name}' has no fragment file"
+            raise InputError(file, problem, "Give its fragments, or set features: {peaks: auto}")
+
+
+def _check_goal(settings: dict, file: str) -> None:
+    """Refuse a goal that lacks what it needs."""
+    goal, reference = settings["goal"], settings["reference"]
+    if goal != "matrices" and not reference["annotation"]:
+        problem = "reference/annotation is not given"
+        raise InputError(
+            file, problem, "Accessibility of genes needs a GTF, GFF3 or BED of genes; or set goal: matrices"
+        )
+    if goal != "matrices" and not (reference["fasta"] or reference["network"]):
+        problem = "neither reference/fasta nor reference/network is given"
+        raise InputError(file, problem, "Regulons need one of them; or set goal: matrices")
+    if goal == "full" and not settings["tasks"]:
+        raise InputError(file, "tasks is empty", "Name a task and its column, or set goal: embedding")
+
+
+def _check_pretraining(pretrain: dict, samples: dict, recipes: dict, file: str) -> None:
+    """Refuse a recipe or a held-out library that does not exist."""
+    recipe, holdout = pretrain["recipe"], pretrain["holdout"]
+    if recipe not in recipes:
+        fix = f"Choose one of {', '.join(recipes)} or add config/recipes/{recipe}.yaml"
+        raise InputError(file, f"pretrain/recipe is '{recipe}'", fix)
+    unknown = [name for name in holdout if name not in samples] if isinstance(holdout, list) else []
+    if unknown or (isinstance(holdout, str) and holdout != "auto"):
+        fix = f"Name samples of the sheet ({', '.join(samples)}) or write auto"
+        raise InputError(file, f"pretrain/holdout names {unknown or holdout!r}", fix)

@@ -1,0 +1,129 @@
+"""The sample sheet: one row per 10x Multiome library, with paths resolved and checked."""
+
+import csv
+import os
+import re
+from pathlib import Path
+
+from regulonformer.errors import InputError
+
+# Names that Cell Ranger ARC gives to the files of `outs/`.
+OUTS = {
+    "matrix_h5": "filtered_feature_bc_matrix.h5",
+    "fragments": "atac_fragments.tsv.gz",
+    "peaks": "atac_peaks.bed",
+    "barcode_metrics": "per_barcode_metrics.csv",
+}
+FILES = (*OUTS, "labels")
+DESCRIBING = ("donor", "batch", "condition")
+KNOWN = ("sample", "outs", "genome", *FILES, *DESCRIBING)
+SAMPLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def expand_path(path: str | None, where: str) -> str | None:
+    """Replace `${VARIABLE}` and `~` in a path.
+
+    Raises
+    ------
+    InputError
+        If a variable is not set.
+    """
+    if not path:
+        return None
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    if left := re.search(r"\$\{?(\w+)\}?", expanded):
+        raise InputError(
+            where, f"{path!r} uses the environment variable {left[1]}, which is not set", f"export {left[1]}=..."
+        )
+    return expanded
+
+
+def read_samples(path: str, simulated: bool = False) -> list[dict]:
+    """Read and check the sample sheet.
+
+    Parameters
+    ----------
+    path
+        TSV with the columns `sample`, `outs` (or explicit `matrix_h5`, `fragments`, `peaks`, `barcode_metrics`),
+        `genome`, and optional `donor`, `batch`, `condition`, `labels`; further columns become cell metadata.
+    simulated
+        Whether the libraries are yet to be simulated, so that their files need not exist.
+
+    Returns
+    -------
+    list of dict
+        One per library: its files as paths or None, what describes it as text, and any further columns.
+
+    Raises
+    ------
+    InputError
+        Names the sheet, the row and the fix.
+    """
+    if not Path(path).is_file():
+        raise InputError(path, "no such sample sheet", "Point the config key 'samples' to your sheet")
+    with open(path, newline="") as handle:
+        lines = (line for line in handle if line.strip() and not line.startswith("#"))
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+    if not rows:
+        raise InputError(path, "the sheet has no rows", "Add one row per library")
+    if "sample" not in rows[0]:
+        raise InputError(
+            path,
+            f"no column 'sample' among {', '.join(map(str, rows[0]))}",
+            "Separate columns by tabs and name the first one 'sample'",
+        )
+    samples = [_read_row(row, path, simulated) for row in rows]
+    names = [sample["sample"] for sample in samples]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            path, f"sample '{twice[0]}' stands {names.count(twice[0])} times", "Give every library a name of its own"
+        )
+    genomes = sorted({sample["genome"] for sample in samples})
+    if len(genomes) > 1:
+        raise InputError(
+            path, f"several genomes: {', '.join(genomes)}", "Run one genome at a time, each with its own 'run' name"
+        )
+    return samples
+
+
+def _read_row(row: dict, path: str, simulated: bool) -> dict:
+    """Check one row of the sheet and resolve its files."""
+    cells = {key: (value or "").strip() for key, value in row.items() if key is not None}
+    name = cells["sample"]
+    where = f"{path}, sample '{name}'"
+    if not SAMPLE_NAME.fullmatch(name):
+        raise InputError(
+            path, f"sample name {name!r}", "Use letters, digits, '_', '-' and '.' only, starting with a letter or digit"
+        )
+    files = _find_files(cells, where, simulated)
+    describing = {key: cells.get(key) or (name if key == "donor" else "") for key in DESCRIBING}
+    further = {key: value for key, value in sorted(cells.items()) if key not in KNOWN}
+    return {"sample": name, "genome": cells.get("genome", ""), **files, **describing, **further}
+
+
+def _find_files(cells: dict, where: str, simulated: bool) -> dict:
+    """Resolve the files of one library: explicit columns first, then `outs/`."""
+    outs = expand_path(cells.get("outs"), where)
+    if outs and not simulated and not Path(outs).is_dir():
+        raise InputError(
+            where, f"outs folder {outs} does not exist", "Check the path; it is relative to the working directory"
+        )
+    files = {}
+    for key in FILES:
+        file = expand_path(cells.get(key), where)
+        if file and not simulated and not Path(file).is_file():
+            raise InputError(
+                where, f"{key} file {file} does not exist", "Check the path; it is relative to the working directory"
+            )
+        if not file and outs and key in OUTS:
+            found = f"{outs.rstrip('/')}/{OUTS[key]}"
+            file = found if simulated or Path(found).is_file() else None
+        files[key] = file
+    if not files["matrix_h5"]:
+        missing = f"{outs}/{OUTS['matrix_h5']} does not exist" if outs else "neither outs nor matrix_h5 is given"
+        raise InputError(where, missing, "Give the folder that Cell Ranger ARC names 'outs', or the column matrix_h5")
+    if files["fragments"] and not simulated and not Path(files["fragments"] + ".tbi").is_file():
+        raise InputError(
+            files["fragments"], "the fragment file has no index (.tbi)", f"Run: tabix -p bed {files['fragments']}"
+        )
+    return files

@@ -1,0 +1,74 @@
+"""Mean profile and principal components of a set of cells: what pretraining starts from and is measured against."""
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.decomposition import PCA
+
+from regulonformer.corpus.encoding import TARGET_SUM
+
+# Counts added to each gene, so that an unseen gene has a rate above zero.
+PSEUDO_COUNT = 0.5
+SIZE_RANGE = (0.05, 100.0)
+# Added to a gene's standard deviation before scaling, so that rare genes do not rule the components.
+SCALE_OFFSET = 0.1
+# Cells that the components are fitted on, at most.
+MOST_CELLS = 20_000
+
+
+def mean_profile(counts: sp.csr_matrix, library: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a negative binomial per gene whose mean is library x share.
+
+    Parameters
+    ----------
+    counts
+        Cells x genes.
+    library
+        Total counts per cell.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Per gene, log of its share of all counts, and log of the size r (variance mu + mu^2 / r) by moments, kept
+        within 0.05 to 100.
+    """
+    library = np.asarray(library, np.float64)
+    counts = counts.astype(np.float64)
+    total = np.asarray(counts.sum(0)).ravel()
+    share = (total + PSEUDO_COUNT) / max(library.sum() + PSEUDO_COUNT * len(total), 1.0)
+    squares = np.asarray(counts.multiply(counts).sum(0)).ravel()
+    mean_squares = share**2 * (library**2).sum()
+    # Sum over cells of (y - mu)^2 - mu, which is the sum of mu^2 / r.
+    excess = squares - 2 * share * (counts.T @ library) + mean_squares - share * library.sum()
+    size = np.where(excess > 0, mean_squares / np.maximum(excess, 1e-12), SIZE_RANGE[1])
+    return np.log(share), np.log(np.clip(size, *SIZE_RANGE))
+
+
+def principal_loadings(counts: sp.csr_matrix, library: np.ndarray, n_components: int) -> np.ndarray:
+    """Loadings of genes on the principal components of log-normalised, scaled counts.
+
+    Parameters
+    ----------
+    counts
+        Cells x genes.
+    library
+        Total counts per cell.
+    n_components
+        Components wanted.
+
+    Returns
+    -------
+    numpy.ndarray
+        Genes x components, in units of the scaled data; columns of zeros where the data have fewer components.
+    """
+    every = -(-counts.shape[0] // MOST_CELLS)
+    scaled = counts[::every].astype(np.float64)
+    scaled = (sp.diags(TARGET_SUM / np.maximum(library[::every], 1.0)) @ scaled).log1p().tocsr()
+    mean = np.asarray(scaled.mean(0)).ravel()
+    variance = np.asarray(scaled.multiply(scaled).mean(0)).ravel() - mean**2
+    scaled = (scaled @ sp.diags(1 / (np.sqrt(np.maximum(variance, 0)) + SCALE_OFFSET))).tocsr()
+    loadings = np.zeros((counts.shape[1], n_components))
+    found = min(n_components, min(scaled.shape) - 1)
+    if found > 0 and scaled.nnz:
+        fit = PCA(found, svd_solver="arpack", random_state=0).fit(scaled)
+        loadings[:, :found] = fit.components_.T * np.sqrt(fit.explained_variance_)
+    return loadings

@@ -1,0 +1,22 @@
+"""The one error a user should ever see: it names the file, what is wrong with it, and the way out."""
+
+
+class InputError(ValueError):
+    """Bad input, told in one line.
+
+    Parameters
+    ----------
+    where
+        File, config key or sheet cell in which the problem sits.
+    problem
+        What is wrong, with the offending value.
+    fix
+        What the user can do about it.
+    """
+
+    def __init__(self, where: object, problem: str, fix: str) -> None:
+        self.where, self.problem, self.fix = str(where), problem.rstrip("."), fix.rstrip(".")
+        super().__init__(f"{self.where}: {self.problem}. {self.fix}.")
+
+    def __reduce__(self):
+        return type(self), (self.where, self.problem, self.fix)

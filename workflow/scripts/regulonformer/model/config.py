@@ -1,0 +1,71 @@
+"""Shape of the model: the one place where its sizes are named."""
+
+from dataclasses import asdict, dataclass, field, fields
+
+from regulonformer.errors import InputError
+
+LAYER_KINDS = ("regulon", "explorer")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a Regulonformer.
+
+    Attributes
+    ----------
+    width
+        Width D of token states.
+    heads
+        Attention heads H; divides `width`.
+    layers
+        Kind of each layer, from the input up: `regulon` or `explorer`.
+    slots
+        Slots S of an explorer layer (a regulon layer has one per regulon).
+    feed_forward
+        Width of the feed-forward layer as a multiple of `width`.
+    dropout
+        Dropout on both residual branches.
+    value_bins
+        Learned support points K of the value embedding, per modality.
+    value_max
+        Value (log1p counts per 10,000) of the last support point.
+    """
+
+    width: int = 64
+    heads: int = 4
+    layers: list[str] = field(default_factory=lambda: ["regulon", "explorer", "regulon", "explorer"])
+    slots: int = 64
+    feed_forward: int = 2
+    dropout: float = 0.1
+    value_bins: int = 16
+    value_max: float = 10.0
+
+    def __post_init__(self):
+        unknown = [kind for kind in self.layers if kind not in LAYER_KINDS]
+        if unknown:
+            raise InputError("model.layers", f"unknown layer kind {unknown[0]!r}", f"Use one of {LAYER_KINDS}")
+        if not self.layers:
+            raise InputError("model.layers", "no layer is named", f"List at least one of {LAYER_KINDS}")
+        if self.width % self.heads:
+            raise InputError(
+                "model.heads", f"{self.heads} does not divide the width {self.width}", "Change one of them"
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "ModelConfig":
+        """Build from plain builtins; an unknown key is an error, never ignored.
+
+        Raises
+        ------
+        InputError
+            If a key is unknown, a layer kind is unknown or `heads` does not divide `width`.
+        """
+        known = [item.name for item in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise InputError(f"model.{key}", "unknown key", f"Known keys are {', '.join(known)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict:
+        """Return plain builtins, for JSON."""
+        return asdict(self)

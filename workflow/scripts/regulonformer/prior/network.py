@@ -1,0 +1,164 @@
+"""Published TF-target networks: their file layouts, read into one table and matched to the genes of the data."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+
+from regulonformer.errors import InputError
+
+# Confidence classes of DoRothEA, from curated and repeatedly seen (A) to predicted alone (E).
+CLASS_WEIGHT = {"A": 1.0, "B": 0.8, "C": 0.6, "D": 0.4, "E": 0.2}
+TRRUST_SIGN = {"Activation": 1, "Repression": -1, "Unknown": 0}
+LAYOUTS = (
+    "Give columns source, target[, weight] (CollecTRI) or tf, confidence, target, mor (DoRothEA) "
+    "or TF, gene_symbol, interaction[, position] (TRRUST)"
+)
+
+
+def read_network(path, confidence) -> tuple[pd.DataFrame, dict]:
+    """Read a TF-target network; the layout is told from the header.
+
+    Known are CollecTRI (source, target[, weight]; Müller-Dott et al. 2023, doi:10.1093/nar/gkad841), DoRothEA (tf,
+    confidence, target, mor; Garcia-Alonso et al. 2019, doi:10.1101/gr.240663.118) and TRRUST (TF, gene_symbol,
+    interaction, position, with or without header; Han et al. 2018, doi:10.1093/nar/gkx1013).
+
+    Parameters
+    ----------
+    path
+        Comma- or tab-separated file, plain or gzip.
+    confidence
+        DoRothEA classes to keep.
+
+    Returns
+    -------
+    edges
+        source, target, weight (0..1], sign (+1, -1, or 0 if unknown).
+    counts
+        Edges in the file and edges left out by confidence.
+
+    Raises
+    ------
+    InputError
+        If the layout is none of these, or nothing is left.
+    """
+    table = _read_table(path)
+    columns = {str(name).strip().lower(): name for name in table.columns}
+    counts = {"network_edges": len(table), "network_edges_below_confidence": 0}
+    if {"tf", "confidence", "target", "mor"} <= columns.keys():
+        kept = table[table[columns["confidence"]].isin(list(confidence))]
+        counts["network_edges_below_confidence"] = len(table) - len(kept)
+        weight = kept[columns["confidence"]].map(CLASS_WEIGHT).fillna(min(CLASS_WEIGHT.values()))
+        edges = _edges(kept[columns["tf"]], kept[columns["target"]], weight, kept[columns["mor"]])
+    elif {"tf", "gene_symbol", "interaction"} <= columns.keys():
+        sign = table[columns["interaction"]].map(TRRUST_SIGN).fillna(0)
+        edges = _edges(table[columns["tf"]], table[columns["gene_symbol"]], 1.0, sign)
+    elif {"source", "target"} <= columns.keys():
+        weight = (
+            pd.to_numeric(table[columns["weight"]], errors="coerce").fillna(0)
+            if "weight" in columns
+            else pd.Series(1.0, table.index)
+        )
+        largest = weight.abs().max()
+        sign = weight if "weight" in columns else 0
+        edges = _edges(table[columns["source"]], table[columns["target"]], weight.abs() / (largest or 1), sign)
+    else:
+        raise InputError(path, f"columns {', '.join(map(str, table.columns[:6]))} are no known network layout", LAYOUTS)
+    edges = edges[(edges["weight"] > 0) & (edges["source"] != "") & (edges["target"] != "")]
+    counts["network_edges_without_weight"] = len(table) - counts["network_edges_below_confidence"] - len(edges)
+    if edges.empty:
+        raise InputError(path, "no edge is left to use", "Check network_confidence and the weights")
+    return edges.reset_index(drop=True), counts
+
+
+def _read_table(path) -> pd.DataFrame:
+    """Read a table whose separator, and whose lack of a header (TRRUST), show in its first line."""
+    opened = gzip.open if str(path).endswith(".gz") else open
+    try:
+        with opened(path, "rt") as handle:
+            first = handle.readline().rstrip("\n")
+        separator = "\t" if "\t" in first else ","
+        fields = first.split(separator)
+        bare = len(fields) >= 3 and fields[2] in TRRUST_SIGN
+        names = ["TF", "gene_symbol", "interaction", "position"][: len(fields)] if bare else None
+        # A gene may be called NA or NaN.
+        return pd.read_csv(
+            path, sep=separator, header=None if bare else 0, names=names, keep_default_na=False, dtype=str
+        )
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "Check reference/network") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(path, f"not a readable table ({error})", LAYOUTS) from None
+
+
+def _edges(source, target, weight, sign) -> pd.DataFrame:
+    edges = pd.DataFrame({"source": source.str.strip(), "target": target.str.strip(), "weight": weight})
+    signs = pd.to_numeric(sign, errors="coerce").fillna(0) if isinstance(sign, pd.Series) else sign
+    return edges.assign(weight=edges["weight"].astype(float), sign=np.sign(signs)).astype({"sign": int})
+
+
+def match_symbols(names, genes) -> pd.Series:
+    """Spelling of names among the genes: exact, or else the first that differs in case alone; "" if there is none.
+
+    Returns
+    -------
+    pandas.Series
+        Indexed by the distinct names.
+    """
+    names, genes = pd.unique(pd.Series(names, dtype=object)), list(genes)
+    exact = set(genes)
+    folded = {gene.upper(): gene for gene in reversed(genes)}
+    return pd.Series(
+        [name if name in exact else folded.get(name.upper(), "") for name in names], index=names, dtype=object
+    )
+
+
+def fit_to_genes(edges: pd.DataFrame, genes, path, keep_unmeasured_tfs: bool) -> tuple[pd.DataFrame, dict]:
+    """Spell a network as the data does, and drop what the data cannot show: counted, never silently.
+
+    Parameters
+    ----------
+    edges
+        source, target, weight, sign.
+    genes
+        Symbols of the data.
+    path
+        File to name in the error.
+    keep_unmeasured_tfs
+        Whether TFs that are no gene of the data keep their regulons.
+
+    Returns
+    -------
+    edges
+        With unique source-target pairs, strongest kept; no TF targets itself.
+    counts
+        Edges dropped, by reason.
+
+    Raises
+    ------
+    InputError
+        If no target is a gene of the data.
+    """
+    targets, sources = match_symbols(edges["target"], genes), match_symbols(edges["source"], genes)
+    if not (targets != "").any():
+        examples = ", ".join(targets.index[:3]), ", ".join(list(genes)[:3])
+        problem = f"no gene in common with the matrix (network: {examples[0]}; matrix: {examples[1]})"
+        raise InputError(path, problem, "Give a network of this species with gene symbols")
+    counts = {"symbols_matched_without_case": int(((targets != "") & (targets != targets.index)).sum())}
+    matched = edges.assign(target=edges["target"].map(targets), measured=edges["source"].map(sources))
+    kept = matched[matched["target"] != ""]
+    counts["network_targets_not_in_matrix"] = len(matched) - len(kept)
+    unmeasured = kept["measured"] == ""
+    counts["network_edges_of_unmeasured_tfs"] = int(unmeasured.sum())
+    kept = kept if keep_unmeasured_tfs else kept[~unmeasured]
+    kept = kept.assign(source=kept["measured"].where(kept["measured"] != "", kept["source"])).drop(columns="measured")
+    loops = kept["source"] == kept["target"]
+    counts["network_self_edges"] = int(loops.sum())
+    # Of duplicates the strongest stays, and among equals one that knows its sign.
+    kept = kept[~loops].assign(known=kept["sign"].abs())
+    kept = kept.sort_values(
+        ["source", "target", "weight", "known"], ascending=[True, True, False, False], kind="stable"
+    )
+    unique = kept.drop_duplicates(["source", "target"]).drop(columns="known")
+    counts["network_duplicate_edges"] = len(kept) - len(unique)
+    return unique.reset_index(drop=True), counts

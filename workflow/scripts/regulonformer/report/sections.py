@@ -1,0 +1,384 @@
+"""The sections of the report: which figures and tables stand where, and how to read them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from regulonformer.errors import InputError
+from regulonformer.report import figures_cells, figures_drivers, figures_model, figures_qc, figures_regulons, tables
+from regulonformer.report.comparison import is_ours
+from regulonformer.report.evidence import Evidence
+from regulonformer.report.names import column_name, listed, slug, spoken
+from regulonformer.report.style import write_figure
+from regulonformer.report.text import pretraining_gain, task_of
+
+
+@dataclass
+class Figure:
+    """A drawn figure with its caption (how to read it) and its description for those who do not see it."""
+
+    name: str
+    svg: str
+    width: int
+    caption: str
+    alt: str
+    kind: str = "figure"
+
+
+@dataclass
+class Note:
+    """A short list of remarks."""
+
+    heading: str
+    items: list[str]
+    kind: str = "note"
+
+
+@dataclass
+class Section:
+    """A section of the page: an anchor, a title, one sentence of introduction and its blocks."""
+
+    name: str
+    title: str
+    lead: str
+    blocks: list = field(default_factory=list)
+
+
+@dataclass
+class Studio:
+    """Where figures are written, at which resolution, and with which of the report's settings."""
+
+    folder: Path
+    settings: dict
+
+    def draw(self, figure, name: str, caption: str, alt: str) -> Figure | None:
+        """Write a figure; None stays None, so that a figure without data is left out."""
+        if figure is None:
+            return None
+        width = round(figure.get_figwidth() * 96)
+        return Figure(name, write_figure(figure, name, self.folder, self.settings["dpi"]), width, caption, alt)
+
+
+def task_columns(evidence: Evidence, config: dict) -> dict[str, str]:
+    """Task -> column of the cells that it predicts."""
+    columns = {task: block["column"] for task, block in (config.get("tasks") or {}).items() if block.get("column")}
+    columns |= {
+        task: records[0]["column"] for task, records in evidence.task_records.items() if records[0].get("column")
+    }
+    return columns
+
+
+def sections(evidence: Evidence, config: dict, studio: Studio) -> list[Section]:
+    """Build the sections that have something to show, in the order of the page."""
+    columns = task_columns(evidence, config)
+    built = [
+        data_section(evidence, studio),
+        cell_section(evidence, studio, columns),
+        regulon_section(evidence, studio, columns),
+        pretraining_section(evidence, studio),
+        annotation_section(evidence, studio),
+        driver_section(evidence, studio),
+    ]
+    for section in built:
+        section.blocks = [block for block in section.blocks if block is not None]
+    return [section for section in built if section.blocks]
+
+
+def data_section(evidence: Evidence, studio: Studio) -> Section:
+    """Quality control and everything that was filtered."""
+    section = Section(
+        "data", "Data and quality control", "What came in, which barcodes count as cells, and what was removed and why."
+    )
+    if evidence.qc:
+        section.blocks.append(tables.library_table(evidence.qc))
+    if evidence.cells is not None:
+        section.blocks += _cell_quality(evidence, studio)
+    if evidence.qc:
+        section.blocks += [
+            studio.draw(
+                figures_qc.fragment_profiles(evidence.qc),
+                "fragment_profiles",
+                "Left: fragment lengths; good ATAC libraries show a tall nucleosome-free part and a second hump "
+                "near 200 bp. "
+                "Right: Tn5 cuts around transcription start sites, as fold over the flanks; a sharp central peak "
+                "means signal over noise.",
+                "Line plots of fragment length and of cuts around transcription start sites, one line per library.",
+            ),
+            tables.threshold_table(evidence.qc),
+        ]
+    if evidence.peaks_summary:
+        section.blocks.append(
+            tables.filter_table("peaks_summary", "Peaks", evidence.peaks_summary, "features/peaks.json")
+        )
+    if evidence.merge_summary:
+        section.blocks.append(
+            tables.filter_table(
+                "merge_summary", "Genes, peaks and cells after merging", evidence.merge_summary, "features/merge.json"
+            )
+        )
+    if notes := [f"{record['sample']}: {note}" for record in evidence.qc for note in record.get("notes", [])]:
+        section.blocks.append(Note("Notes per library", notes))
+    if evidence.validation and evidence.validation.get("findings"):
+        section.blocks.append(tables.findings_table(evidence.validation["findings"]))
+    return section
+
+
+def _cell_quality(evidence: Evidence, studio: Studio) -> list:
+    thresholds = {record["sample"]: record.get("thresholds", {}) for record in evidence.qc}
+    return [
+        studio.draw(
+            figures_qc.barcode_fates(evidence.cells),
+            "barcode_fates",
+            "Each bar is a library: the grey part was kept, coloured parts were removed for the reason named.",
+            "Stacked bars: share of barcodes kept and removed by reason, one bar per library.",
+        ),
+        studio.draw(
+            figures_qc.metric_violins(evidence.cells, thresholds) if figures_qc.cut_metrics(evidence.cells) else None,
+            "qc_metrics",
+            "The width of a shape shows how many barcodes have that value, before filtering. Dashed lines are the "
+            "cuts; barcodes beyond them were removed.",
+            "Violin plots of each quality metric per library, with the cuts drawn.",
+        ),
+        studio.draw(
+            figures_qc.modality_scatter(evidence.cells, studio.settings["max_cells_plot"]),
+            "rna_against_atac",
+            "Each point is a barcode. Good cells have both RNA and ATAC and form one cloud at the upper right; "
+            "removed ones are orange.",
+            "Scatter plots of RNA counts against ATAC counts per barcode, one panel per library.",
+        ),
+    ]
+
+
+def cell_section(evidence: Evidence, studio: Studio, columns: dict[str, str]) -> Section:
+    """Maps of the cells: raw RNA, raw ATAC, and the model."""
+    section = Section("cells", "Cell map", "The same cells seen by raw RNA, by raw ATAC and by the model.")
+    views = [view for view in (evidence.multiome, evidence.embedding) if view is not None and view.maps]
+    if not views:
+        return section
+    maps = {name: coordinates for view in views for name, coordinates in view.maps.items()}
+    obs = views[0].obs
+    for column in colour_columns(obs, studio.settings["colour_by"], columns):
+        by_origin = column in ("sample", "donor")
+        reading = (
+            "Where libraries or donors form islands of their own within one cell type, technical differences are left."
+            if by_origin
+            else (
+                "Groups that lie apart are easy to tell from this view alone; distances between far groups mean little."
+            )
+        )
+        section.blocks.append(
+            studio.draw(
+                figures_cells.cell_maps(maps, obs[column], studio.settings["max_cells_plot"], on_map=not by_origin),
+                f"cells_by_{slug(column)}",
+                f"UMAPs coloured by {column_name(column)}; each point is a cell. {reading}",
+                f"UMAPs of {listed(maps)}, coloured by {column_name(column)}.",
+            )
+        )
+    return section
+
+
+def colour_columns(obs: pd.DataFrame, asked: str | None, columns: dict[str, str]) -> list[str]:
+    """Columns that colour the maps: library, donor where it says more, and the label.
+
+    Raises
+    ------
+    InputError
+        If `report.colour_by` names a column that the cells do not have.
+    """
+    if asked and asked not in obs:
+        raise InputError(
+            "report.colour_by",
+            f"the cells have no column '{asked}'",
+            f"Choose one of {listed(obs.columns, 20)}, or null",
+        )
+    label = asked or next(iter(columns.values()), None)
+    donor_is_library = "donor" in obs and "sample" in obs and obs["donor"].nunique() in (1, obs["sample"].nunique())
+    wanted = ["sample", *([] if donor_is_library else ["donor"]), label]
+    return list(dict.fromkeys(column for column in wanted if column in obs))
+
+
+def regulon_section(evidence: Evidence, studio: Studio, columns: dict[str, str]) -> Section:
+    """The prior and the model's use of it."""
+    section = Section(
+        "regulons",
+        "Regulons",
+        "Which transcription factors reach which genes, and through which elements: the prior that the model "
+        "starts from.",
+    )
+    regulons = evidence.regulons
+    if regulons is None or regulons.empty:
+        return section
+    tfs = figures_regulons.strongest_tfs(regulons, studio.settings["top_regulons"])
+    section.blocks = [
+        tables.regulon_table(regulons, tfs),
+        studio.draw(
+            figures_regulons.regulon_network(regulons, tfs, targets_per_tf=8 if len(tfs) <= 12 else 5),
+            "regulon_network",
+            "The strongest regulons. Large discs are TFs, small ones their best-scored target genes; arrows "
+            "activate, dashed lines with a bar repress. "
+            "Genes between two TFs are shared targets.",
+            f"Network of the regulons of {listed(tfs, 12)} with their strongest target genes.",
+        ),
+        studio.draw(
+            figures_regulons.regulon_overview(regulons, evidence.links),
+            "regulon_overview",
+            "How far linked elements lie from the gene's TSS, how many elements a gene has, and how many targets a "
+            "regulon has.",
+            "Histograms of link distance, elements per gene and targets per regulon.",
+        ),
+        _activity(evidence, studio, columns),
+    ]
+    if evidence.regulon_summary:
+        section.blocks.append(
+            tables.filter_table(
+                "regulon_summary", "What was kept and dropped", evidence.regulon_summary, "regulons/summary.json"
+            )
+        )
+    return section
+
+
+def _activity(evidence: Evidence, studio: Studio, columns: dict[str, str]) -> Figure | None:
+    column = studio.settings["colour_by"] or next(iter(columns.values()), "sample")
+    view = evidence.embedding
+    if view is None or view.regulons is None or column not in view.obs or pd.api.types.is_float_dtype(view.obs[column]):
+        return None
+    return studio.draw(
+        figures_regulons.regulon_activity(view.regulons, view.obs[column].astype(object).fillna("")),
+        "regulon_activity",
+        f"Which regulons the model looks at for cells of each {column_name(column)}, relative to the others: "
+        "orange more, purple less. "
+        "Attention shows where the model looks; it does not prove regulation.",
+        f"Heat map of attention to regulons per {column_name(column)}.",
+    )
+
+
+def pretraining_section(evidence: Evidence, studio: Studio) -> Section:
+    """Loss curves against their floor."""
+    section = Section(
+        "pretraining",
+        "Pretraining",
+        "How well the model fills in values it does not see, during training and in cells it was not trained on.",
+    )
+    metrics = evidence.pretrain_metrics
+    if metrics is None or metrics.empty:
+        return section
+    gains = {name: f"{gain:+.1f} %" for name, gain in pretraining_gain(metrics).items()}
+    section.blocks.append(
+        studio.draw(
+            figures_model.pretraining_curves(metrics),
+            "pretraining_curves",
+            "Lower is better. The dashed line is what predicting each gene's mean costs: only below it has the "
+            "model learned more than averages. "
+            "A blue curve that rises while the grey one falls means overfitting.",
+            "Masked loss of RNA and ATAC against training steps, training and held-out cells, with the "
+            "mean-profile floor.",
+        )
+    )
+    if gains:
+        rows = [[name, gain] for name, gain in gains.items()]
+        caption = (
+            "At the last validation, on held-out cells: how far the loss lies below the mean-profile floor, in "
+            "percent of the floor (negative: above it)."
+        )
+        section.blocks.append(
+            tables.Table(
+                "pretraining_gain",
+                "Gain over the mean profile",
+                ["Modality", "Gain"],
+                rows,
+                caption,
+                "pretrain/*/metrics.tsv",
+            )
+        )
+    return section
+
+
+def annotation_section(evidence: Evidence, studio: Studio) -> Section:
+    """Scores with baselines, and where the model goes wrong."""
+    section = Section(
+        "annotation",
+        "Prediction of labels",
+        "Every score is on cells of folds that neither the model's adapters nor the baselines were trained on.",
+    )
+    if evidence.annotation is not None and not evidence.annotation.empty:
+        for dataset in dict.fromkeys(evidence.annotation["dataset"]):
+            section.blocks += _scores(evidence.annotation, dataset, studio)
+    for task, predictions in evidence.predictions.items():
+        section.blocks += [
+            studio.draw(
+                figures_model.confusion(predictions.astype({"truth": str, "predicted": str})),
+                f"confusion_{slug(task)}",
+                f"Our model on {spoken(task)}: each row is a true class, and its numbers say what percentage was "
+                "predicted as what. A perfect model fills the diagonal only.",
+                f"Confusion matrix of our model on {spoken(task)}, rows in percent.",
+            ),
+            tables.class_table(predictions.astype({"truth": str, "predicted": str}), task),
+        ]
+    return section
+
+
+def _scores(annotation: pd.DataFrame, dataset: str, studio: Studio) -> list:
+    table = tables.score_table(annotation, dataset)
+    table.heading += f": {spoken(task_of(dataset))}"
+    ours = any(is_ours(method) for method in annotation.loc[annotation["dataset"] == dataset, "method"])
+    reading = (
+        "Where our interval crosses the dashed line of the best baseline, the two cannot be told apart."
+        if ours
+        else "Our model was not scored here."
+    )
+    return [
+        table,
+        studio.draw(
+            figures_model.forest_plot(annotation, dataset),
+            f"forest_{slug(task_of(dataset))}",
+            "Methods from best to worst. Diamonds are our model, discs baselines, lines their intervals, faint "
+            f"points single folds. {reading}",
+            f"Forest plot of scores with intervals for every method on {spoken(task_of(dataset))}.",
+        ),
+    ]
+
+
+def driver_section(evidence: Evidence, studio: Studio) -> Section:
+    """Genes that speak for each class."""
+    section = Section(
+        "drivers",
+        "Drivers",
+        "Which genes, through RNA or through accessibility, the model uses to recognise a class. They are reasons "
+        "of the model, not proven causes.",
+    )
+    count = studio.settings["top_genes"]
+    for task, attribution in evidence.attribution.items():
+        mean = figures_drivers.mean_attribution(attribution)
+        if mean.empty or not (mean["attribution"] > 0).any():
+            continue
+        section.blocks += [
+            studio.draw(
+                figures_drivers.driver_bars(mean, count),
+                f"drivers_{slug(task)}",
+                f"Genes that speak most for each class of {spoken(task)}. The length of a bar is the mean "
+                "contribution to the score of the class, blue from RNA and orange from accessibility.",
+                f"Bar charts of the top driver genes per class of {spoken(task)}.",
+            ),
+            studio.draw(
+                figures_drivers.driver_heatmap(mean, 3 if mean["class"].nunique() <= 12 else 2),
+                f"driver_map_{slug(task)}",
+                "Class-specific genes (columns) against classes (rows). The darkest cell of a column is the class "
+                "in which that gene counts most; a clean diagonal means drivers of their own.",
+                f"Heat maps of class-specific driver genes of {spoken(task)}, RNA and ATAC.",
+            ),
+            tables.driver_table(mean, task, count),
+        ]
+        if task in evidence.completeness:
+            section.blocks.append(tables.completeness_table(evidence.completeness[task], task))
+    return section
+
+
+def runtime_blocks(evidence: Evidence) -> list:
+    """Time, memory and versions."""
+    records = [record for record in [evidence.pretrain_run, *evidence.finetune_runs] if record]
+    blocks = [
+        tables.cost_table(evidence.benchmarks) if evidence.benchmarks is not None else None,
+        tables.version_table(records),
+    ]
+    return [block for block in blocks if block is not None]
