@@ -9,22 +9,27 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from regulonformer.consensus import clip_to_chromosomes, consensus_peaks, is_disjoint, remove_blacklisted, same_peaks
 from regulonformer.errors import InputError
 from regulonformer.features import (
     carry_counts,
     count_fragments,
     count_with_totals,
-    gene_accessibility,
-    promoter_windows,
 )
 from regulonformer.io.fragments import write_fragments
 from regulonformer.io.multiome import make_mudata
 from regulonformer.io.peaks import as_ranges, merge_overlapping, peak_names, read_bed
 from regulonformer.io.store import read_json, read_mudata, write_mudata
-from regulonformer.macs import find_macs3
-from regulonformer.merge import concatenate, filter_features, place_genes, windows_to_genes
-from regulonformer.views import add_atac_views, add_rna_views
+from regulonformer.matrices.accessibility import gene_accessibility, promoter_windows
+from regulonformer.matrices.merge import concatenate, filter_features, place_genes, windows_to_genes
+from regulonformer.matrices.views import add_atac_views, add_rna_views
+from regulonformer.peaks.consensus import (
+    clip_to_chromosomes,
+    consensus_peaks,
+    is_disjoint,
+    remove_blacklisted,
+    same_peaks,
+)
+from regulonformer.peaks.macs import find_macs3
 
 
 def bed(*rows):

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from regulonformer import qc
 from regulonformer.errors import InputError
-from regulonformer.fragment_quality import fragment_metrics, tss_enrichment
 from regulonformer.io.fragments import write_fragments
 from regulonformer.io.store import read_json, read_mudata, read_parquet
+from regulonformer.quality import cells as qc
+from regulonformer.quality.fragments import fragment_metrics, tss_enrichment
 
 SETTINGS = {
     "min_genes": 100, "max_pct_mito": 20, "min_fragments": 200, "min_peaks": 50, "min_tss_enrichment": 2.0,

@@ -3,7 +3,11 @@
 import logging
 from pathlib import Path
 
-from regulonformer.consensus import (
+from regulonformer.errors import InputError
+from regulonformer.io.peaks import chromosome_lengths, read_bed, sort_peaks, write_peaks
+from regulonformer.io.store import read_mudata, write_json
+from regulonformer.log import rule_log
+from regulonformer.peaks.consensus import (
     clip_to_chromosomes,
     consensus_peaks,
     given_peaks,
@@ -11,11 +15,7 @@ from regulonformer.consensus import (
     remove_blacklisted,
     same_peaks,
 )
-from regulonformer.errors import InputError
-from regulonformer.io.peaks import chromosome_lengths, read_bed, sort_peaks, write_peaks
-from regulonformer.io.store import read_mudata, write_json
-from regulonformer.log import rule_log
-from regulonformer.macs import call_library_peaks
+from regulonformer.peaks.macs import call_library_peaks
 
 
 def main(

@@ -12,8 +12,8 @@ from regulonformer.corpus.sampler import length_sorted
 from regulonformer.corpus.shards import Corpus
 from regulonformer.errors import InputError
 from regulonformer.log import progress, rule_log
+from regulonformer.matrices.views import umap
 from regulonformer.training.checkpoint import load_model
-from regulonformer.views import umap
 
 BATCH_CELLS = 64
 

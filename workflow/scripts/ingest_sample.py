@@ -3,7 +3,6 @@
 import logging
 
 from regulonformer.errors import InputError
-from regulonformer.fragment_quality import fragment_metrics
 from regulonformer.io.annotation import read_tss
 from regulonformer.io.metadata import join_labels, read_barcode_metrics, sample_table
 from regulonformer.io.multiome import make_mudata, take_cells
@@ -11,7 +10,8 @@ from regulonformer.io.peaks import read_bed
 from regulonformer.io.store import write_json, write_mudata, write_parquet
 from regulonformer.io.tenx import read_10x
 from regulonformer.log import rule_log
-from regulonformer.qc import count_reasons, judge_cells, matrix_atac_metrics, rna_metrics
+from regulonformer.quality.cells import count_reasons, judge_cells, matrix_atac_metrics, rna_metrics
+from regulonformer.quality.fragments import fragment_metrics
 
 
 def main(

@@ -5,13 +5,13 @@ import logging
 import numpy as np
 import pandas as pd
 
-from regulonformer.features import gene_accessibility, promoter_windows
 from regulonformer.io.annotation import read_genes, read_tss
 from regulonformer.io.multiome import make_mudata
 from regulonformer.io.store import read_mudata, write_json, write_mudata
 from regulonformer.log import rule_log
-from regulonformer.merge import concatenate, filter_features, place_genes, windows_to_genes
-from regulonformer.views import add_atac_views, add_rna_views
+from regulonformer.matrices.accessibility import gene_accessibility, promoter_windows
+from regulonformer.matrices.merge import concatenate, filter_features, place_genes, windows_to_genes
+from regulonformer.matrices.views import add_atac_views, add_rna_views
 
 PROMOTER = {"upstream": 1500, "downstream": 500}
 

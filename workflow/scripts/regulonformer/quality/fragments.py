@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from regulonformer.intervals import CountBuffer, PeakIndex, TssIndex, nuclear, select
 from regulonformer.io.fragments import MITOCHONDRIA, stream_fragments
 from regulonformer.io.peaks import merge_overlapping
+from regulonformer.peaks.intervals import CountBuffer, PeakIndex, TssIndex, nuclear, select
 
 TSS_REACH, FLANK, HALF_WINDOW = 2000, 100, 5
 TSS_PSEUDOCOUNT = 0.1

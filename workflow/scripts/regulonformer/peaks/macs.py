@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from regulonformer.errors import InputError
-from regulonformer.intervals import nuclear, select
 from regulonformer.io.fragments import MITOCHONDRIA, chromosomes, stream_fragments
 from regulonformer.io.peaks import read_bed
+from regulonformer.peaks.intervals import nuclear, select
 
 INSTALL = "pip install 'macs3==3.0.4'"
 SHIFT, EXTENSION = -75, 150
