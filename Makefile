@@ -6,7 +6,7 @@ BIN := .venv/bin
 CONFIG ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup macs3 demo run test lint format slurm-test clean
+.PHONY: help setup macs3 peers demo run test lint format slurm-test clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,13 @@ setup: .venv/runtime ## Install the workflow's environment into .venv
 	@touch $@
 
 macs3: .venv/macs3 ## Add MACS3, for libraries without peaks (builds from source: needs a C compiler)
+
+.venv-peers/ready: envs/requirements-peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r envs/requirements-peers.txt
+	@touch $@
+
+peers: .venv-peers/ready ## Set up SnapATAC2 apart, in .venv-peers, for benchmarks/fragments.py and the test that compares with it
 
 demo: .venv/runtime ## Run the whole line on the embedded demo; ends with results/demo/report/report.html
 	$(BIN)/snakemake --cores $(CORES)
@@ -57,4 +64,4 @@ format: .venv/testing ## Format Python and Snakemake files
 	$(BIN)/snakefmt Snakefile workflow/rules
 
 clean: ## Remove results and environment
-	rm -rf results .venv .snakemake
+	rm -rf results .venv .venv-peers .snakemake

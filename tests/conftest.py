@@ -47,7 +47,7 @@ def copy_project(target: Path) -> Project:
     """Copy what the workflow consists of."""
     for part in PARTS:
         source = ROOT / part
-        ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "downloads")
         if source.is_dir():
             shutil.copytree(source, target / part, ignore=ignore)
         else:

@@ -92,10 +92,32 @@ def test_files_of_outs_are_found(tmp_path, monkeypatch):
     write_library(tmp_path / "a" / "outs")
     monkeypatch.setenv("LIBRARIES", str(tmp_path))
     (sample,) = read_samples(write_sheet(tmp_path, "a\t${LIBRARIES}/a/outs\t61", columns="sample\touts\tage"))
-    assert sample["matrix_h5"] == f"{tmp_path}/a/outs/filtered_feature_bc_matrix.h5"
+    assert sample["matrix"] == f"{tmp_path}/a/outs/filtered_feature_bc_matrix.h5"
     assert sample["barcode_metrics"] is None
     assert sample["donor"] == "a"
     assert sample["age"] == "61"
+
+
+def test_a_matrix_folder_stands_for_its_matrix_file(tmp_path):
+    outs = tmp_path / "outs"
+    (outs / "filtered_feature_bc_matrix").mkdir(parents=True)
+    mtx = outs / "filtered_feature_bc_matrix" / "matrix.mtx.gz"
+    with pytest.raises(InputError, match="holds no filtered_feature_bc_matrix.h5 or filtered_feature_bc_matrix"):
+        read_samples(write_sheet(tmp_path, f"a\t{outs}"))
+    with pytest.raises(InputError, match="filtered_feature_bc_matrix is a folder without matrix.mtx"):
+        read_samples(write_sheet(tmp_path, f"a\t{mtx.parent}", columns="sample\tmatrix"))
+    mtx.touch()
+    for column, value in [("outs", outs), ("matrix", mtx.parent), ("matrix", mtx)]:
+        (sample,) = read_samples(write_sheet(tmp_path, f"a\t{value}", columns=f"sample\t{column}"))
+        assert sample["matrix"] == str(mtx)
+    (outs / "filtered_feature_bc_matrix.h5").touch()
+    (sample,) = read_samples(write_sheet(tmp_path, f"a\t{outs}"))
+    assert sample["matrix"] == f"{outs}/filtered_feature_bc_matrix.h5"
+
+
+def test_the_old_name_of_a_column_is_told(tmp_path):
+    with pytest.raises(InputError, match="'matrix_h5' is now called 'matrix'"):
+        read_samples(write_sheet(tmp_path, "a\tx.h5", columns="sample\tmatrix_h5"))
 
 
 def bad_sheet(tmp_path, case):

@@ -11,12 +11,28 @@ from regulonformer.corpus.encoding import encode, encode_cells
 from regulonformer.corpus.profile import mean_profile, principal_loadings
 from regulonformer.corpus.sampler import EpochSampler, hold_out, length_sorted
 from regulonformer.corpus.shards import Corpus
-from regulonformer.corpus.vocabulary import build_vocabulary, read_vocabulary, regulon_edges
+from regulonformer.corpus.vocabulary import build_vocabulary, regulon_edges
 from regulonformer.errors import InputError
-from regulonformer.io.store import write_mudata, write_parquet
+from regulonformer.io.store import read_json, read_tsv, write_mudata, write_parquet
 from regulonformer.model.batch import MISSING, OBSERVED
 
 GENES = ["Abc", "Tfa", "Xyz", "NA", "Tfb", "Lonely"]
+PEAKS = [f"chr1-{place}000-{place}500" for place in range(len(GENES))]
+INPUTS = {"multiome": "multiome.h5mu", "regulons": "regulons.parquet", "links": "links.parquet"}
+LINKS = pd.DataFrame({"peak": PEAKS[:1], "gene": ["Xyz"], "correlation": [0.5], "score": [0.4]})
+
+
+def build(folder, out, *, min_link_score=0.5, accessibility="linked", **inputs):
+    """Build the corpus of a folder's files into another."""
+    files = {"cells": "parquet", "vocabulary": "tsv", "genes": "tsv", "unmapped": "tsv", "summary": "json"}
+    build_corpus.main(
+        **{name: folder / file for name, file in INPUTS.items()},
+        settings={"accessibility": accessibility, "min_link_score": min_link_score},
+        shards=out / "shards",
+        **{name: out / f"{name}.{suffix}" for name, suffix in files.items()},
+        **inputs,
+    )
+    return Corpus.open(out)
 
 
 @pytest.fixture
@@ -31,55 +47,78 @@ def corpus(tmp_path):
     data = md.MuData(
         {
             "rna": ad.AnnData(sp.csr_matrix(rna), pd.DataFrame(index=names), var),
-            # The last two cells have no accessibility.
-            "accessibility": ad.AnnData(sp.csr_matrix(atac), pd.DataFrame(index=names[:9]), pd.DataFrame(index=GENES)),
+            # The last two cells have no ATAC. Every gene has one peak, in its promoter.
+            "atac": ad.AnnData(sp.csr_matrix(atac), pd.DataFrame(index=names[:9]), pd.DataFrame(index=PEAKS)),
         }
     )
-    data.obs = pd.DataFrame({"sample": [name[:2] for name in names], "state": "a"}, index=names)
+    data["atac"].varm["promoters"] = sp.eye_array(len(GENES), format="csr")
+    data.obs = pd.DataFrame({"sample": [name[:2] for name in names], "state": "a", "n_counts_rna": 1000}, index=names)
     write_mudata(data, tmp_path / "multiome.h5mu")
     regulons = pd.DataFrame({"source": ["Tfb", "Gone"], "target": ["Abc", "Xyz"], "cre": "", "score": [0.5, 0.2]})
     write_parquet(regulons, tmp_path / "regulons.parquet")
     (tmp_path / "tfs.txt").write_text("Tfa\n\nUnknown\n")
-    build_corpus.main(
-        multiome=tmp_path / "multiome.h5mu",
-        regulons=tmp_path / "regulons.parquet",
-        tfs=tmp_path / "tfs.txt",
-        settings={"shard_cells": 4},
-        shards=tmp_path / "shards",
-        cells=tmp_path / "cells.parquet",
-        vocabulary=tmp_path / "vocabulary.tsv",
-    )
-    return Corpus.open(tmp_path), rna, atac, tmp_path
+    write_parquet(LINKS, tmp_path / "links.parquet")
+    opened = build(tmp_path, tmp_path, tfs=tmp_path / "tfs.txt")
+    place = pd.Index(names).get_indexer(opened.cells.index)
+    return opened, rna[place], np.vstack([atac, np.zeros((2, 6), np.int32)])[place], tmp_path
+
+
+def number_of(opened):
+    """Number of each cell of the corpus in the joint matrices; the corpus holds them in an order of its own."""
+    return opened.cells.index.str.extract(r"cell(\d+)", expand=False).astype(int).to_numpy()
 
 
 def test_corpus_holds_the_counts_in_vocabulary_order(corpus):
     opened, rna, atac, folder = corpus
     assert opened.vocabulary["symbol"].tolist() == ["Tfa", "Tfb", "Abc", "Xyz", "NA", "Lonely"]
     assert opened.vocabulary["is_tf"].tolist() == [True, True, False, False, False, False]
-    assert len(list((folder / "shards").iterdir())) == 3 and len(opened) == 11
+    assert sorted(number_of(opened)) == list(range(11))
     order = [GENES.index(symbol) for symbol in opened.vocabulary["symbol"]]
     got_rna, got_atac = opened.rows([10, 0, 7])
     np.testing.assert_array_equal(got_rna.toarray(), rna[[10, 0, 7]][:, order])
-    np.testing.assert_array_equal(got_atac.toarray()[1:], atac[[0, 7]][:, order])
-    assert opened.cells["has_atac"].tolist() == [True] * 9 + [False] * 2
+    np.testing.assert_array_equal(got_atac.toarray(), atac[[10, 0, 7]][:, order])
+    np.testing.assert_array_equal(opened.cells["has_atac"], number_of(opened) < 9)
     assert opened.cells["n_counts_rna"].tolist() == rna.sum(1).tolist()
+    # What the library's whole matrix held before genes were filtered is another number, and keeps its place.
+    assert opened.cells["matrix_counts_rna"].tolist() == [1000] * 11
 
 
-def test_shards_are_the_same_bytes_each_time(corpus):
+def files_below(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_corpus_is_the_same_bytes_each_time(corpus):
     _, _, _, folder = corpus
-    first = {file.name: file.read_bytes() for file in (folder / "shards").iterdir()}
-    build_corpus.main(
-        multiome=folder / "multiome.h5mu",
-        regulons=folder / "regulons.parquet",
-        tfs=None,
-        settings={"shard_cells": 4},
-        shards=folder / "again",
-        cells=folder / "again.parquet",
-        vocabulary=folder / "again.tsv",
-    )
-    # Without the TF list only the source of a regulon is a TF, so that genes are in another order.
-    assert read_vocabulary(folder / "again.tsv")["symbol"].tolist()[:2] == ["Tfb", "Abc"]
-    assert {file.name for file in (folder / "again").iterdir()} == set(first)
+    (folder / "again").mkdir()
+    build(folder, folder / "again", tfs=folder / "tfs.txt")
+    again = files_below(folder / "again")
+    assert len(again) > 8
+    for name, content in again.items():
+        assert content == (folder / name).read_bytes(), name
+
+
+def test_linked_peaks_count_once_for_every_gene_that_they_serve(corpus):
+    # The peak in Abc's promoter is linked to Xyz with a score of 0.4.
+    _, _, atac, folder = corpus
+    assert read_tsv(folder / "genes.tsv")["linked_peaks"].tolist() == ["0"] * 6
+    (folder / "linked").mkdir()
+    linked = build(folder, folder / "linked", tfs=folder / "tfs.txt", min_link_score=0.3)
+    counts = pd.DataFrame(linked.rows(np.arange(11))[1].toarray(), columns=linked.vocabulary["symbol"])
+    expected = pd.DataFrame(atac, columns=GENES).assign(Xyz=lambda table: table["Xyz"] + table["Abc"])
+    pd.testing.assert_frame_equal(counts[GENES], expected, check_names=False)
+    genes = read_tsv(folder / "linked/genes.tsv").set_index("symbol")
+    assert genes.loc[["Abc", "Xyz"], ["promoter_peaks", "linked_peaks"]].to_numpy().tolist() == [["1", "0"], ["1", "1"]]
+    # The setting `promoter` leaves the links out, whatever their score.
+    (folder / "promoter").mkdir()
+    build(folder, folder / "promoter", tfs=folder / "tfs.txt", min_link_score=0.0, accessibility="promoter")
+    assert files_below(folder / "promoter/shards") == files_below(folder / "shards")
+
+
+def test_names_without_a_gene_are_listed_and_counted(corpus):
+    *_, folder = corpus
+    lost = read_tsv(folder / "unmapped.tsv")
+    assert lost.to_numpy().tolist() == [["Unknown", str(folder / "tfs.txt"), "no such gene"]]
+    assert read_json(folder / "summary.json")["unmapped"] == {str(folder / "tfs.txt"): {"no such gene": 1}}
 
 
 def test_encoding_lists_active_genes_with_their_counts(corpus):
@@ -94,9 +133,10 @@ def test_encoding_lists_active_genes_with_their_counts(corpus):
         np.testing.assert_array_equal(batch.atac_counts_BT[cell][real], atac[cell, genes])
         expected = np.log1p(rna[cell, genes] / max(rna[cell].sum(), 1) * 1e4)
         np.testing.assert_allclose(batch.rna_BT[cell][real], expected, rtol=1e-5)
-    assert batch.pad_BT[4].all(), "an empty cell has no token"
-    assert (batch.atac_state_BT[9:] == MISSING).all() and (batch.atac_state_BT[:9] == OBSERVED).all()
-    assert batch.missing_BM().tolist()[9] == [False, True]
+    empty, unmeasured = number_of(opened) == 4, number_of(opened) >= 9
+    assert batch.pad_BT[empty].all(), "an empty cell has no token"
+    assert (batch.atac_state_BT[unmeasured] == MISSING).all() and (batch.atac_state_BT[~unmeasured] == OBSERVED).all()
+    assert batch.missing_BM()[unmeasured].tolist() == [[False, True]] * 2
 
 
 def test_every_gene_restores_the_matrix(corpus):
@@ -183,7 +223,7 @@ def test_mean_profile_recovers_share_and_size():
     )
     mean = library[:, None] * share
     counts = sp.csr_matrix(rng.negative_binomial(size, size / (size + mean)))
-    log_mean, log_size = mean_profile(counts, library)
+    log_mean, log_size = mean_profile([(counts[:2000], library[:2000]), (counts[2000:], library[2000:])])
     np.testing.assert_allclose(np.exp(log_mean), share, rtol=0.1)
     np.testing.assert_allclose(np.exp(log_size), size, rtol=0.2)
 

@@ -14,7 +14,7 @@ import finetune_task
 from regulonformer.adapt.fit import predict
 from regulonformer.adapt.lora import load_classifier
 from regulonformer.adapt.reader import Reader
-from regulonformer.corpus.shards import write_shard
+from regulonformer.corpus.shards import write_counts
 from regulonformer.errors import InputError
 from regulonformer.io.store import write_parquet, write_tsv
 from regulonformer.model.batch import RegulonEdges
@@ -35,12 +35,11 @@ def world(tmp_path_factory):
     rna = rng.poisson(np.where(marker, 6.0, 1.0))
     atac = rng.poisson(np.full((N_CELLS, N_GENES), 0.5))
     atac[:, 20] = rng.poisson(np.where(state == 1, 6.0, 0.2))  # accessibility of gene 20 marks state 1
-    (folder / "shards").mkdir()
-    write_shard(folder / "shards" / "shard_0000.npz", sparse.csr_matrix(rna), sparse.csr_matrix(atac))
+    write_counts(folder / "shards", [(sparse.csr_matrix(rna), sparse.csr_matrix(atac))], N_GENES)
     cells = pd.DataFrame({"sample": np.repeat(["s1", "s2", "s3", "s4"], 30), "donor": ""})
     cells["state"] = np.array(["A", "B", "C"])[state]
     cells.loc[7, "state"] = ""
-    cells["shard"], cells["row"], cells["has_rna"], cells["has_atac"] = "shard_0000.npz", np.arange(N_CELLS), True, True
+    cells["has_rna"], cells["has_atac"] = True, True
     cells["n_counts_rna"], cells["n_counts_atac"] = rna.sum(1), atac.sum(1)
     cells["n_active"] = ((rna > 0) | (atac > 0)).sum(1)
     cells.index = pd.Index([f"cell{i:03d}" for i in range(N_CELLS)], name="cell")

@@ -9,6 +9,7 @@ from mudata import MuData
 
 import scan_motifs
 from regulonformer.errors import InputError
+from regulonformer.gene_names import GeneNames
 from regulonformer.io.store import write_mudata
 from regulonformer.prior import motifs
 
@@ -94,7 +95,7 @@ def test_a_motif_too_short_for_the_threshold_is_counted():
 
 def test_dimers_variants_and_mouse_symbols_map_to_genes():
     named = [sharp_motif(name=name, genes=()) for name in ("FOS::JUN", "RORA(var.2)", "GATA1", "ZNF999")]
-    mapped, unmapped = motifs.map_motifs(named, ["Jun", "Fos", "Rora", "Gata1", "GATA1"])
+    mapped, unmapped = motifs.map_motifs(named, GeneNames(["Jun", "Fos", "Rora", "Gata1", "GATA1"]))
     assert [m.genes for m in mapped] == [("Fos", "Jun"), ("Rora",), ("GATA1",)]
     assert unmapped == ["ZNF999"]
 
@@ -148,3 +149,124 @@ def test_script_writes_the_same_bytes_twice(tmp_path):
             settings=settings,
             output=tmp_path / "no.npz",
         )
+
+
+def plain_scan(motif, sequence, composition, p_value):
+    """Every site of a motif, position by position: p-values by counting words, scores in full precision."""
+    weights = np.log2((motif.counts + 0.1 * base_shares(composition)) / (motif.counts.sum(axis=0) + 0.1))
+    weights = weights - np.log2(base_shares(composition))
+    width = weights.shape[1]
+    words = np.array(np.meshgrid(*[range(4)] * width, indexing="ij")).reshape(width, -1)
+    scores = weights[words, np.arange(width)[:, None]].sum(axis=0)
+    chance = base_shares(composition)[words, 0].prod(axis=0)
+    order = np.argsort(-scores)
+    tail = np.cumsum(chance[order])
+    code = np.array(["ACGT".index(base) for base in sequence])
+    found = {}
+    for start in range(len(code) - width + 1):
+        window = code[start : start + width]
+        for strand, word in (("+", window), ("-", 3 - window[::-1])):
+            score = weights[word, np.arange(width)].sum()
+            p = tail[np.searchsorted(-scores[order], -score + 1e-9, side="right") - 1]
+            if p <= p_value:
+                found[strand, start] = p
+    return found
+
+
+def base_shares(composition):
+    return np.array([composition[base] for base in "ACGT"])[:, None]
+
+
+@pytest.mark.parametrize("gc", [0.25, 0.5, 0.7])
+def test_sites_equal_those_of_a_plain_scan_in_full_precision(gc):
+    rng = np.random.default_rng(3)
+    composition = {"A": (1 - gc) / 2, "C": gc / 2, "G": gc / 2, "T": (1 - gc) / 2, "N": 0.0}
+    sequence = "".join(rng.choice(list("ACGT"), 4000, p=base_shares(composition)[:, 0]))
+    motif = motifs.Motif("R1", "R", rng.integers(0, 40, (4, 7)).astype(float), ("R",))
+    scorer = motifs.Scorer(motif, composition, 1e-2)
+    positions, strength = scorer.sites(motifs.lightmotif.stripe(sequence))
+    expected = plain_scan(motif, sequence, composition, 1e-2)
+    counts = pd.Series([start for _, start in expected]).value_counts()
+    assert pd.Series(positions).value_counts().sub(counts, fill_value=0).abs().sum() <= 0.02 * len(expected)
+    best = {start: max(-np.log10(p) for (_, s), p in expected.items() if s == start) for start in counts.index}
+    ours = pd.Series(strength, positions).groupby(level=0).max()
+    shared = ours.index.intersection(list(best))
+    np.testing.assert_allclose(ours[shared], pd.Series(best)[shared], atol=0.05)
+
+
+def test_sites_are_judged_among_peaks_of_similar_gc(monkeypatch):
+    """In GC-rich peaks a GC-rich site is less of a surprise than elsewhere."""
+    monkeypatch.setattr(motifs, "BASES_PER_GROUP", 20_000)
+    rng = np.random.default_rng(4)
+    gc_rich_site = "GCCGCGGCCG"
+    sequences = []
+    for gc in (0.3, 0.7):
+        shares = [(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2]
+        sequences += ["".join(rng.choice(list("ACGT"), 500, p=shares)) + gc_rich_site for _ in range(50)]
+    encoded = [sequence.encode() for sequence in sequences]
+    groups = motifs.gc_groups(encoded)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(100)) and set(groups[0]) == set(range(50))
+    found = motifs.scan([sharp_motif(gc_rich_site)], encoded, range(100), 1e-3).scores.toarray()[0]
+    assert found[:50].min() > found[50:].max() + 2
+    monkeypatch.setattr(motifs, "BASES_PER_GROUP", 1e9)
+    alike = motifs.scan([sharp_motif(gc_rich_site)], encoded, range(100), 1e-3).scores.toarray()[0]
+    assert np.ptp(alike) < 0.5
+
+
+def test_any_gc_content_gives_frequencies_that_can_be_scanned():
+    for n in range(1, 60):
+        motifs.Scorer(sharp_motif(), motifs.background([b"G" * n + b"A" * 37]), 1e-4)
+
+
+MEME = """MEME version 4
+
+ALPHABET= ACGT
+
+strands: + -
+
+Background letter frequencies
+A 0.25 C 0.25 G 0.25 T 0.25
+
+MOTIF MA0139.1 Ctcf
+letter-probability matrix: alength= 4 w= 2 nsites= 20 E= 0
+ 0.5 0.1 0.2 0.2
+ 0.1 0.7 0.1 0.1
+
+MOTIF GATA1
+letter-probability matrix: alength= 4 w= 1 nsites= 10 E= 0
+ 0.1 0.7 0.1 0.1
+"""
+JASPAR = ">MA0139.1\tCtcf\nA [10 2]\nC [2 14]\nG [4 2]\nT [4 2]\n>X1 GATA1\nA [1]\nC [7]\nG [1]\nT [1]\n"
+
+
+@pytest.mark.parametrize("text", [MEME, JASPAR])
+def test_motif_files_of_both_formats(tmp_path, text):
+    (tmp_path / "motifs.txt").write_text(text)
+    found = {motif.name: motif for motif in motifs.read_motifs(tmp_path / "motifs.txt")}
+    assert set(found) == {"Ctcf", "GATA1"} and found["Ctcf"].matrix_id == "MA0139.1"
+    np.testing.assert_allclose(found["Ctcf"].counts, [[10, 2], [2, 14], [4, 2], [4, 2]])
+
+
+@pytest.mark.parametrize("text", ["", "hello\nworld\n", ">x\nACGT\n", "a,b\n1,2\n", "MEME version 4\n"])
+def test_other_files_are_no_motifs(tmp_path, text):
+    (tmp_path / "motifs.txt").write_text(text)
+    with pytest.raises(InputError, match="motifs.txt: "):
+        motifs.read_motifs(tmp_path / "motifs.txt")
+
+
+def test_script_scans_motifs_of_a_file(tmp_path):
+    site = "".join(np.random.default_rng(5).choice(list("ACGT"), 14))
+    rows = "".join(f"{base} [{' '.join('90' if base == b else '1' for b in site)}]\n" for base in "ACGT")
+    (tmp_path / "own.jaspar").write_text(f">M1 MYTF\n{rows}>M2 STRANGER\n{rows}")
+    fasta = write_genome(tmp_path, {"chr1": "T" * 300 + site + "T" * 300})
+    (tmp_path / "peaks.bed").write_text("chr1\t200\t400\tchr1-200-400\t0\n")
+    scan_motifs.main(
+        peaks=tmp_path / "peaks.bed",
+        fasta=fasta,
+        multiome=write_genes(tmp_path, ["Mytf", "Actb"]),
+        motifs=tmp_path / "own.jaspar",
+        settings={"jaspar_release": "JASPAR2024", "motif_p_value": 1e-5},
+        output=tmp_path / "hits.npz",
+    )
+    hits = motifs.read_hits(tmp_path / "hits.npz")
+    assert list(hits.tfs) == ["Mytf"] and hits.unmapped == ["STRANGER"] and hits.scores.nnz == 1

@@ -1,17 +1,21 @@
 """Cell metrics, filters and the ingest of one library."""
 
+from pathlib import Path
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 
 from regulonformer.errors import InputError
-from regulonformer.io.fragments import write_fragments
 from regulonformer.io.store import read_json, read_mudata, read_parquet
 from regulonformer.quality import cells as qc
-from regulonformer.quality.fragments import fragment_metrics, tss_enrichment
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "min_genes": 100, "max_pct_mito": 20, "min_fragments": 200, "min_peaks": 50, "min_tss_enrichment": 2.0,
     "max_nucleosome_signal": 4.0, "n_mads": 5, "doublets": True, "max_doublet_score": None, "seed": 0,
@@ -28,60 +32,19 @@ def rna_table(counts, names=None):
 def test_rna_metrics_by_hand(prefix):
     rna = rna_table([[1, 0, 3], [0, 0, 0]], ["A", "MTOR", f"{prefix}Nd1"])
     metrics = qc.rna_metrics(rna)
-    assert metrics.to_numpy().tolist() == [[4, 2, 75.0], [0, 0, 0.0]]
+    assert metrics["n_counts_rna"].tolist() == [4, 0] and metrics["n_genes"].tolist() == [2, 0]
+    assert metrics["pct_mito"].tolist() == [75.0, 0.0] and metrics["pct_ribo"].tolist() == [0.0, 0.0]
     assert list(rna.var.columns) == []
 
 
-def fragments_file(tmp_path, rows):
-    table = pd.DataFrame(rows, columns=["chrom", "start", "end", "barcode"])
-    write_fragments(table, tmp_path / "f.tsv.gz")
-    return tmp_path / "f.tsv.gz"
-
-
-def test_fragment_metrics_by_hand(tmp_path):
-    rows = [
-        ("chr1", 1000, 1100, "A"),  # nucleosome-free, in the peak
-        ("chr1", 1050, 1196, "A"),  # 146 bp: nucleosome-free, in the peak
-        ("chr1", 3000, 3147, "A"),  # 147 bp: mononucleosomal
-        ("chr1", 3000, 3294, "A"),  # 294 bp: neither
-        ("chrM", 10, 60, "A"),
-        ("chr7", 10, 400, "B"),  # a chromosome without peaks
-        ("chr1", 1000, 1100, "other"),
-    ]
-    peaks = pd.DataFrame([("chr1", 1090, 1200), ("chr1", 1095, 1300)], columns=["chrom", "start", "end"])
-    cells, summary = fragment_metrics(fragments_file(tmp_path, rows), ["A", "B", "C"], peaks=peaks)
-    assert cells["n_fragments"].tolist() == [4, 1, 0]
-    np.testing.assert_array_equal(cells["nucleosome_signal"], [0.5, np.nan, np.nan])
-    np.testing.assert_array_equal(cells["frip"], [0.5, 0.0, np.nan])
-    assert "tss_enrichment" not in cells
-    assert (summary["total"], summary["in_cells"], summary["mitochondrial"]) == (7, 6, 1)
-    assert sum(summary["lengths"]) == 5
-    assert summary["lengths"][14] == 2  # 146 and 147 bp
-
-
-def test_tss_enrichment_by_hand(tmp_path):
-    # 22 cuts at the start itself; 20 cuts in the outer 100 bp; flank mean 20 / 200 = 0.1 per bp.
-    rows = [("chr1", 10_000, 10_001, "A")] * 11 + [("chr1", 8_000 + i, 8_001 + i, "A") for i in range(10)]
-    tss = pd.DataFrame({"chrom": ["chr1"], "tss": [10_000], "strand": ["+"]})
-    cells, _ = fragment_metrics(fragments_file(tmp_path, rows), ["A", "B"], tss=tss)
-    # Smoothed over 11 bp the summit is 22 / 11 = 2 per bp.
-    np.testing.assert_allclose(cells["tss_enrichment"], [2 / (0.1 + 0.1), 0.0])
-
-
-def test_tss_pile_up_follows_the_strand_and_reaches_2000_bp(tmp_path):
-    rows = [("chr1", 10_100, 10_101, "A")]
-    for strand, at in (("+", 2100), ("-", 1900)):
-        tss = pd.DataFrame({"chrom": ["chr1"], "tss": [10_000], "strand": [strand]})
-        _, summary = fragment_metrics(fragments_file(tmp_path, rows), ["A"], tss=tss)
-        assert int(np.argmax(summary["tss_profile"])) * 10 == at
-    far = pd.DataFrame({"chrom": ["chr1", "chr2"], "tss": [12_101, 10_100], "strand": ["+", "+"]})
-    cells, _ = fragment_metrics(fragments_file(tmp_path, rows), ["A"], tss=far)
-    assert cells["tss_enrichment"].tolist() == [0.0]
-
-
-def test_flat_pile_up_has_no_enrichment():
-    flat = sparse.csr_matrix(np.full((1, 4001), 10))
-    np.testing.assert_allclose(tss_enrichment(flat), 10 / 10.1)
+def test_ribosomal_share_counts_proteins_of_the_ribosome_only():
+    ribosomal = ["RPS6", "RPL10A", "Rpl36al", "RPLP0", "RPSA", "RPS4Y1", "rps27a", "RPL22L1", "RPS4X"]
+    others = ["RPS6KA1", "RPS6KB2", "RPS19BP1", "MRPL12", "RPLX", "RPL3P4", "RPE65", "MRPS2"]
+    rna = rna_table(
+        [[2] * len(ribosomal) + [0] * len(others), [1] * (len(ribosomal) + len(others))], ribosomal + others
+    )
+    expected = [100.0, 100 * len(ribosomal) / (len(ribosomal) + len(others))]
+    np.testing.assert_allclose(qc.rna_metrics(rna)["pct_ribo"], expected)
 
 
 def test_mad_limits_by_hand():
@@ -146,43 +109,80 @@ def test_peaks_are_judged_only_without_fragments():
     assert (reasons == "low_peaks").all()
 
 
-def two_types(rng, n=150, genes=200):
-    """Two cell types and 15 sums of one cell of each."""
-    rates = rng.gamma(0.5, 4.0, (2, genes))
-    singles = np.concatenate([rng.poisson(rates[0], (n, genes)), rng.poisson(rates[1], (n, genes))])
-    doublets = singles[:15] + singles[n : n + 15]
-    return rna_table(np.concatenate([singles, doublets]))
+reason_metrics = st.fixed_dictionaries(
+    {
+        "n_counts_rna": st.integers(0, 20_000),
+        "n_genes": st.integers(0, 5_000),
+        "pct_mito": st.floats(0, 100),
+        "pct_ribo": st.floats(0, 100),
+        "n_fragments": st.integers(0, 20_000),
+        "tss_enrichment": st.floats(0, 30),
+        "frip": st.one_of(st.floats(0, 1), st.just(np.nan)),
+        "blacklist_share": st.one_of(st.floats(0, 1), st.just(np.nan)),
+        "duplication_fragments": st.one_of(st.floats(0, 1), st.just(np.nan)),
+    }
+)
 
 
-def test_doublets_are_found_and_the_same_every_time():
-    rna = two_types(np.random.default_rng(0))
-    cells = qc.rna_metrics(rna)
-    settings = dict.fromkeys(SETTINGS) | {"doublets": True, "seed": 0}
-    first, second = qc.judge_cells(cells, rna, settings), qc.judge_cells(cells, rna, settings)
-    pd.testing.assert_frame_equal(first.cells, second.cells)
-    scores = first.cells["doublet_score"].to_numpy()
-    assert scores[-15:].mean() > 3 * scores[:-15].mean()
-    called = qc.judge_cells(cells, rna, settings | {"max_doublet_score": 0.15})
-    assert (called.cells["reason"] == "doublet").sum() == (scores > 0.15).sum() > 0
-    assert called.limits["doublet_score"] == {"low": None, "high": 0.15}
+@settings(deadline=None)
+@given(
+    st.lists(reason_metrics, min_size=1, max_size=60),
+    st.one_of(st.none(), st.floats(0.5, 10)),
+    st.dictionaries(st.sampled_from(["pct_mito", "frip", "n_genes"]), st.one_of(st.none(), st.floats(0.5, 5))),
+)
+def test_no_barcode_is_lost_and_every_verdict_follows_from_the_limits(rows, n_mads, outliers):
+    cells = pd.DataFrame(rows)
+    limits_given = {"max_pct_ribo": 40, "min_frip": 0.2, "max_blacklist_share": 0.1, "max_duplication": 0.8}
+    reasons, limits = qc.flag_cells(cells, SETTINGS | limits_given | {"n_mads": n_mads, "outliers": outliers})
+    assert reasons.index.equals(cells.index)
+    beyond = np.zeros(len(cells), bool)
+    for metric, cut in limits.items():
+        assert set(cut) == {"low", "high"} and cut != {"low": None, "high": None}
+        values = cells[metric].to_numpy(float)
+        beyond |= (values < (-np.inf if cut["low"] is None else cut["low"])) | (
+            values > (np.inf if cut["high"] is None else cut["high"])
+        )
+    # The limits that the report draws explain every verdict.
+    assert ((reasons != "").to_numpy() == beyond).all()
+    counts = qc.count_reasons(reasons)
+    assert sum(counts.values()) == sum(len(reason.split(",")) for reason in reasons if reason)
+    assert (reasons == "").sum() + (reasons != "").sum() == len(cells)
 
 
-def test_doublets_of_few_cells_and_switched_off():
-    rna = rna_table(np.random.default_rng(0).poisson(1, (20, 30)))
-    cells = qc.rna_metrics(rna)
-    few = qc.judge_cells(cells, rna, dict.fromkeys(SETTINGS) | {"doublets": True, "seed": 0})
-    assert "fewer than 50 cells" in few.notes[0]
-    assert "doublet_score" not in few.cells
-    off = qc.judge_cells(cells, rna, dict.fromkeys(SETTINGS) | {"doublets": False})
-    assert off.notes == ["doublets: switched off"]
+def test_a_metric_can_have_its_own_number_of_deviations():
+    cells = metrics_table().assign(pct_mito=np.linspace(1, 5, 100))
+    cells.loc[0, "pct_mito"] = 15.0
+    assert (qc.flag_cells(cells, SETTINGS)[0] == "").all()
+    reasons, limits = qc.flag_cells(cells, SETTINGS | {"outliers": {"pct_mito": 3}})
+    assert reasons.iloc[0] == "high_mito" and (reasons.iloc[1:] == "").all()
+    # Little mitochondrial RNA is no fault, and shares are judged as they are, not on the log scale.
+    assert limits["pct_mito"]["low"] is None
+    assert limits["pct_mito"]["high"] == pytest.approx(qc.mad_limits(cells["pct_mito"].to_numpy(), 3, log=False)[1])
+    reasons, limits = qc.flag_cells(cells, SETTINGS | {"outliers": {"n_genes": None}})
+    assert limits["n_genes"] == {"low": 100, "high": None}
 
 
-def test_an_absurd_automatic_threshold_is_not_used():
-    scores = np.linspace(0, 1, 100)
-    assert qc._doublet_threshold(scores, None, 0.1)[0] is None
-    assert qc._doublet_threshold(scores, None, None)[0] is None
-    assert qc._doublet_threshold(scores, None, 0.95)[0] == 0.95
-    assert qc._doublet_threshold(scores, 0.1, 0.95)[0] == 0.1
+def test_schema_knows_every_metric_and_every_limit():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())["properties"]["ingest"]
+    assert schema["properties"]["outliers"]["propertyNames"]["enum"] == [metric.name for metric in qc.METRICS]
+    named = {setting for metric in qc.METRICS for setting in metric.settings.values() if setting}
+    limits = {key for key in schema["properties"] if key.startswith(("min_", "max_")) and "doublet" not in key}
+    assert named == limits
+
+
+def test_every_cell_keeps_its_metrics_and_both_kinds_of_doublet():
+    rng = np.random.default_rng(1)
+    cells = metrics_table().assign(n_overlap_sites=0)
+    cells["n_overlap_fragments"] = cells["n_fragments"]
+    cells.loc[[3, 4], "n_overlap_sites"] = 80
+    cells.loc[4, "n_genes"] = 5
+    rna = rna_table(rng.poisson(1, (len(cells), 50)))
+    judged = qc.judge_cells(cells, rna, SETTINGS | {"doublets": "atac", "max_doublet_qvalue": 0.01})
+    pd.testing.assert_frame_equal(judged.cells[cells.columns], cells)
+    assert judged.cells.loc[[3, 4], "reason"].tolist() == ["doublet_atac", "low_genes"]
+    # Doublets are sought among the barcodes that passed everything else.
+    assert np.isnan(judged.cells.loc[4, "doublet_qvalue"]) and judged.cells.loc[3, "doublet_qvalue"] < 0.01
+    assert judged.limits["doublet_qvalue"] == {"low": 0.01, "high": None}
 
 
 @pytest.mark.real_data
@@ -192,7 +192,7 @@ def test_ingest_of_a_real_library(real_data, tmp_path):
     outs = real_data / "multiome/mop_snareseq/09A/outs"
     files = {f"output_{name}": tmp_path / name for name in ("mudata", "cells", "qc")}
     files["output_mudata"] = tmp_path / "09A.h5mu"
-    arguments = {"matrix_h5": outs / "filtered_feature_bc_matrix.h5", "peaks": outs / "atac_peaks.bed"}
+    arguments = {"matrix": outs / "filtered_feature_bc_matrix.h5", "peaks": outs / "atac_peaks.bed"}
     arguments |= {"labels": real_data / "multiome/mop_snareseq/labels.tsv", "sample": {"sample": "09A", "age": "adult"}}
     settings = SETTINGS | {"min_genes": 30, "min_peaks": 20}
     ingest_sample.main(**arguments, settings=settings, **files)

@@ -13,10 +13,21 @@ import pytest
 from scipy import sparse
 
 from regulonformer.errors import InputError
+from regulonformer.report import figures_qc
+from regulonformer.report.activity import most_specific, top_of_groups
 from regulonformer.report.comparison import compare, pooled_scores
 from regulonformer.report.evidence import read_evidence
-from regulonformer.report.names import duration, listed, percent
-from regulonformer.report.style import palette
+from regulonformer.report.figures_links import edge_model, link_calibration
+from regulonformer.report.names import METRICS, duration, listed, percent
+from regulonformer.report.style import palette, theme
+from regulonformer.report.tables import (
+    calibration_table,
+    edge_evidence_table,
+    library_table,
+    reason_table,
+    score_table,
+    threshold_table,
+)
 from regulonformer.report.text import comparison_sentence, findings
 from write_report import main
 
@@ -42,6 +53,39 @@ CONFIG = {
     "splits": {"group": "donor", "folds": 3, "seeds": [0, 1]},
     "evaluate": {"confidence": 0.95},
 }
+
+
+def link_summary(rng, pairs=4000):
+    """What linking reports: null controls with uniform p, candidates of which every fifth is associated."""
+    p_edges, z_edges = np.linspace(0, 1, 21), np.arange(-8, 8.25, 0.25)
+
+    def distribution(p, z):
+        ratios = {level: float((p <= float(level)).mean() / float(level)) for level in ("0.05", "0.01", "0.001")}
+        counts = {"p_counts": np.histogram(p, p_edges)[0].tolist(), "p_edges": p_edges.tolist()}
+        counts |= {"z_counts": np.histogram(z, z_edges)[0].tolist(), "z_edges": z_edges.tolist()}
+        return {"pairs": len(p), "observed_over_expected": ratios} | counts
+
+    uniform, z = rng.random(pairs), rng.normal(size=pairs)
+    linked = np.arange(pairs) % 5 == 0
+    odds = [{"class": "distal", "from_bp": x, "to_bp": 2 * x, "pairs": 50, "odds": 1e4 / x} for x in (2e3, 4e3, 8e3)]
+    summary = {"cells": 100, "null": {"bins": 8}, "model": {"odds": odds}}
+    summary |= {kind: distribution(uniform, z) for kind in ("control", "beyond")}
+    return summary | {"observed": distribution(np.where(linked, uniform / 50, uniform), z + 2 * linked)}
+
+
+def judged_regulons():
+    """Scores of the regulons: ahead in AUPRC, the only ones with a sign, and without an interval for R2."""
+    truth, donors = "toy: TF-gene, simulated truth", "toy: expression of held-out donors"
+    rows = [
+        ("regulonformer (regulons)", truth, "auprc", 0.5, 0.45, 0.55),
+        ("regulonformer (regulons)", truth, "sign_accuracy", 0.9, np.nan, np.nan),
+        ("Pearson", truth, "auprc", 0.3, 0.25, 0.35),
+        ("regulons, shuffled", truth, "auprc", 0.04, 0.03, 0.05),
+        ("regulonformer (regulons)", donors, "r2", 0.05, np.nan, np.nan),
+        ("Pearson", donors, "r2", 0.07, np.nan, np.nan),
+    ]
+    table = pd.DataFrame(rows, columns=["method", "dataset", "metric", "value", "ci_low", "ci_high"])
+    return table.assign(fold="pooled", seed="all")
 
 
 class Inputs:
@@ -85,10 +129,17 @@ class Inputs:
         cells["n_fragments"] = rng.lognormal(8.4, 0.6, count).astype(int)
         cells["tss_enrichment"] = rng.normal(7, 1.6, count).clip(0.5)
         cells["nucleosome_signal"] = rng.gamma(6, 0.15, count)
+        cells["pct_ribo"] = rng.normal(25, 5, count)
+        cells["frip"] = rng.beta(20, 12, count)
+        cells["blacklist_share"] = rng.beta(2, 300, count)
+        cells["duplication_fragments"] = rng.beta(30, 40, count)
         cells["doublet_score"] = rng.beta(1.5, 12, count)
+        cells["n_overlap_fragments"] = cells["n_fragments"]
+        cells["n_overlap_sites"] = rng.poisson(2e-7 * cells["n_fragments"] ** 2)
+        cells["doublet_qvalue"] = np.where(cells["n_overlap_sites"] > 60, 0.001, 1.0)
         reason = np.where(cells["pct_mito"] > 12, "high_mito", "")
         reason = np.where(cells["tss_enrichment"] < 4, np.where(reason != "", "high_mito,low_tss", "low_tss"), reason)
-        cells["reason"] = np.where((cells["doublet_score"] > 0.3) & (reason == ""), "doublet", reason)
+        cells["reason"] = np.where((cells["doublet_score"] > 0.3) & (reason == ""), "doublet_rna", reason)
         return cells.set_index(pd.Index([f"{sample}_{name}" for name in cells["barcode"]], name="cell"))
 
     def _quality(self, frames):
@@ -121,6 +172,7 @@ class Inputs:
                 "removed": removed,
             }
             record |= {"thresholds": limits, "notes": ["doublets: Scrublet's threshold 0.300"], "fragments": fragments}
+            record["overlaps"] = {"rate": 2e-7, "dispersion": 0.1, "p_cut": 1e-4}
             self.paths["qc"].append(self._json(f"ingest/{sample}.qc.json", record))
         finding = {
             "level": "warning",
@@ -158,6 +210,9 @@ class Inputs:
         self.paths["peaks_summary"] = self._json(
             "features/peaks.json", {"method": "merged", "peaks": 12, "per_library": {"donor1": 14}}
         )
+        lost = {"peaks_lost": 3, "counts_lost": 41, "counts_repeated": 2}
+        carried = {"library": "donor1", "counted_from": "matrix with other peaks", "counts": 9000, "peaks": 12} | lost
+        self.paths["counts"] = [self._json("features/counts/donor1.json", carried)]
         self.paths["merge_summary"] = self._json(
             "features/merge.json", {"rna": {"removed_in_few_cells": 7, "kept": len(self.genes)}}
         )
@@ -171,14 +226,42 @@ class Inputs:
                     (tf, target, f"chr1-{start}-{start + 500}", float(rng.beta(2, 4)), int(rng.choice([1, 1, 1, -1])))
                 )
         regulons = pd.DataFrame(rows, columns=["source", "target", "cre", "score", "sign"])
+        regulons["motif_score"], regulons["link_score"] = rng.beta(4, 2, (2, len(regulons)))
+        regulons["association"], regulons["network"] = 3 * regulons["sign"], 0.0
         links = regulons[["cre", "target"]].set_axis(["peak", "gene"], axis=1)
         links["distance"] = rng.laplace(0, 25000, len(links)).clip(-150000, 150000).astype(int)
         links["is_promoter"] = links["distance"].abs() < 1500
         self.paths["links"] = self._table("regulons/links.parquet", links.assign(score=0.5), index=False)
         self.paths["regulons"] = self._table("regulons/regulons.parquet", regulons, index=False)
-        self.paths["regulon_summary"] = self._json(
-            "regulons/summary.json", {"edges": len(regulons), "dropped": {"few_targets": 3}}
+        self.paths["regulon_summary"] = self._json("regulons/summary.json", self._regulon_summary(len(regulons)))
+        self.paths["link_summary"] = self._json("regulons/links.json", link_summary(rng))
+        self._activity(regulons)
+        self.paths["corpus_summary"] = self._json(
+            "corpus/summary.json",
+            {"genes": len(self.genes), "linked_peaks": 90, "unmapped": {"net.csv": {"no such gene": 7}}},
         )
+        lost = pd.DataFrame({"name": [f"Gone{i}" for i in range(7)], "file": "x/net.csv", "reason": "no such gene"})
+        self.paths["corpus_unmapped"] = self._table("corpus/unmapped.tsv", lost)
+
+    @staticmethod
+    def _regulon_summary(edges):
+        """What building regulons from motifs alone reports; a hundred motifs stand for no gene."""
+        motifs = {"motifs_without_gene": [f"Motif{i}" for i in range(100)]}
+        motifs["site_strata"] = {"minus_log10_p": [4, 5, 6], "share": [0.1, 0.4, 0.9], "sites": [90, 50, 9]}
+        model = {"support_edges": [0.01, 0.1, 1], "share_by_motif_support": [0.02, 0.6]}
+        model |= {"null_tail": [0.5, 0.05, 0.0], "density_ratio": [[0.3, 2, 40], [1, 1, 1], [1, 1, 1]]}
+        counts = {"edges": edges, "edges_with_motif": edges, "edges_in_network": 0, "dropped": {"few_targets": 3}}
+        return counts | {"motifs": motifs, "score_model": model}
+
+    def _activity(self, regulons):
+        """The first regulon stands out in the first state, the second one in the second state and so on."""
+        own = np.array([self.states.index(state) for state in self.kept["state"]])
+        values = self.rng.normal(0, 1, (len(own), len(self.tfs)))
+        values[np.arange(len(own)), own] += 5
+        obs = self.kept[["sample", "donor", "state"]].rename_axis(None)
+        table = anndata.AnnData(obs=obs, var=pd.DataFrame(index=self.tfs), layers={"mean_z": values})
+        table.write_h5ad(self._path("regulons/activity.h5ad"))
+        self.paths["regulon_activity"] = str(self.folder / "regulons/activity.h5ad")
 
     def _training(self):
         rows = []
@@ -246,6 +329,7 @@ class Inputs:
             self.paths["task_records"].append(self._json(f"{folder}/task.json", record))
             predictions.append(table)
         self.paths["annotation"] = self._table("evaluate/annotation.tsv", self._scores())
+        self.paths["grn"] = self._table("evaluate/grn.tsv", judged_regulons())
 
     def _scores(self):
         rows = []
@@ -293,6 +377,16 @@ class Inputs:
         return (folder / "report.html").read_text()
 
 
+ALL_OF_THE_PRIOR = [
+    "links",
+    "link_summary",
+    "regulons",
+    "regulon_summary",
+    "regulon_activity",
+    "grn",
+    "multiome",
+    "embedding",
+]
 MATRICES = ["validation", "qc", "cells", "peaks_summary", "merge_summary", "multiome"]
 
 
@@ -344,6 +438,16 @@ def test_same_inputs_give_same_bytes(made, page, tmp_path):
         assert figure.read_bytes() == (page[0] / "figures" / figure.name).read_bytes(), figure.name
 
 
+def test_counts_lost_between_peak_sets_are_shown(page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page[1]).split())
+    assert "donor1 matrix with other peaks 9,000 3 41 2" in text
+
+
+def test_names_without_a_gene_are_counted_with_examples(page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page[1]).split())
+    assert "net.csv no such gene 7 Gone0, Gone1, Gone2, Gone3, Gone4 and 2 more" in text
+
+
 def test_smaller_goal_leaves_sections_out(made, tmp_path):
     html = made.write(tmp_path, only=MATRICES)
     assert sections_of(html) == ["summary", "data", "cells", "methods", "settings"]
@@ -354,9 +458,108 @@ def test_no_results_at_all_still_make_a_page(tmp_path, made):
     assert sections_of(made.write(tmp_path, only=[])) == ["summary", "methods", "settings"]
 
 
+@pytest.mark.parametrize(
+    ("missing", "gone"),
+    [
+        (["link_summary", "grn"], {"link_calibration", "forest_TF_gene__simulated_truth"}),
+        (["regulon_summary", "multiome"], {"edge_model"}),
+        (["regulon_activity", "embedding"], {"regulon_activity"}),
+        (["multiome", "embedding", "links"], {"regulon_activity"}),
+    ],
+)
+def test_inputs_of_the_regulons_may_be_missing(made, tmp_path, missing, gone):
+    html = made.write(tmp_path, only=[name for name in ALL_OF_THE_PRIOR if name not in missing])
+    everything = {"link_calibration", "edge_model", "regulon_activity", "forest_TF_gene__simulated_truth"}
+    assert {stem for stem in everything if f'id="{stem}"' in html} == everything - gone
+    assert {'id="top_regulons"', 'id="edge_evidence"', 'id="regulon_overview"'} <= set(re.findall(r'id="\w+"', html))
+
+
+def test_network_alone_has_no_elements_and_no_motifs(made, tmp_path):
+    regulons = pd.read_parquet(made.paths["regulons"])[["source", "target", "score", "sign"]].assign(network=1.0)
+    regulons.to_parquet(tmp_path / "regulons.parquet")
+    evidence = read_evidence({"regulons": tmp_path / "regulons.parquet"})
+    table = edge_evidence_table(evidence.regulons, ["TF1"])
+    assert table.columns == ["TF", "Target", "Direction", "CRE", "Score", "Network"]
+    assert {row[3] for row in table.rows} == {"–"}
+    summary = {
+        "edges_in_network": 9,
+        "score_model": {"null_tail": [0.5, 0.0], "density_ratio": [[1, 1], [1, 3], [1, 1]]},
+    }
+    with theme():
+        assert [axis.get_title(loc="left") for axis in edge_model(summary).axes] == ["What association says"]
+        assert edge_model({"edges": 9}) is None
+
+
+def test_regulons_of_each_state_are_those_that_stand_out(made, page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page[1]).split())
+    activity = read_evidence({"regulon_activity": made.paths["regulon_activity"]}).regulon_activity
+    top = top_of_groups(activity.differences(activity.obs["state"]), 1)
+    assert dict(zip(top["group"], top["tf"], strict=True)) == dict(zip(made.states, made.tfs, strict=False))
+    for row in top.itertuples():
+        assert f"{row.group} {row.tf} +{row.difference:.2f}" in text
+    # Four maps: one regulon of each state.
+    specific = most_specific(top_of_groups(activity.differences(activity.obs["state"]), 3), 4)
+    assert specific == dict(zip(made.tfs, made.states, strict=False))
+
+
+def test_differences_of_activity_are_read_in_blocks(made, monkeypatch):
+    activity = read_evidence({"regulon_activity": made.paths["regulon_activity"]}).regulon_activity
+    monkeypatch.setattr("regulonformer.report.activity.BLOCK_CELLS", 7)
+    groups = activity.obs["state"].astype(str).where(np.arange(len(activity.obs)) > 10)
+    values = activity.of_regulons(list(activity.tfs))[groups.notna().to_numpy()]
+    known = groups.dropna()
+    for state, row in activity.differences(groups).iterrows():
+        mine = (known == state).to_numpy()
+        expected = (values[mine].mean() - values[~mine].mean()) / values.std(ddof=0)
+        np.testing.assert_allclose(row, expected, rtol=1e-4)
+
+
+def test_one_library_without_labels_has_no_groups(tmp_path):
+    one = Inputs(tmp_path / "one", libraries=1)
+    html = one.write(tmp_path / "report", config={"run": "one"}, only=ALL_OF_THE_PRIOR)
+    assert 'id="state_regulons"' not in html and 'id="edge_evidence"' in html
+    assert "Activity of the strongest regulons" in html
+
+
+def test_calibration_shows_uniform_controls_and_the_excess_of_candidates():
+    summary = link_summary(np.random.default_rng(1))
+    with theme():
+        p_values, z_scores, odds = link_calibration(summary).axes
+        steps = {patch.get_label(): patch.get_data().values for patch in p_values.patches}
+        assert np.abs(steps["null controls"] - 1).max() < 0.25
+        assert steps["candidate pairs"][0] > 3 and steps["candidate pairs"][5:].max() < 1.1
+        assert odds.get_lines()[0].get_ydata().tolist() == [5, 2.5, 1.25]
+        without_null = {key: summary[key] for key in ("cells", "model")}
+        assert [axis.get_title(loc="left") for axis in link_calibration(without_null).axes] == ["Learnt odds of a link"]
+        assert link_calibration({"cells": 3}) is None
+    table = calibration_table(summary)
+    assert [row[0] for row in table.rows] == ["Null controls", "Just out of reach", "Candidate pairs"]
+    assert 0.7 < float(table.rows[0][2]) < 1.3 and float(table.rows[2][2]) > 3
+    assert calibration_table({"cells": 3}) is None
+
+
+def test_judgement_is_explained_and_claims_no_more_than_intervals_allow(made, page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page[1]).split())
+    assert "Regulons, shuffled: our own regulons with their targets swapped at random" in text
+    table = score_table(judged_regulons(), "toy: TF-gene, simulated truth", "TF-gene pairs", "evaluate/grn.tsv")
+    assert table.rows[0] == ["Regulonformer (regulons), ours", "0.500 ★ [0.450, 0.550]", "0.900"]
+    assert table.rows[-1] == ["Regulons, shuffled", "0.040 [0.030, 0.050]", "–"]
+    assert table.numeric == [False, True, True]
+    said = {finding.topic: finding for finding in findings(read_evidence(made.paths))}
+    assert said["TF-gene pairs (simulated truth)"].verdict == "ahead"
+    assert "an AUPRC of 0.500" in said["TF-gene pairs (simulated truth)"].sentence
+    assert said["Expression of held-out donors"].verdict == "open"
+
+
+def test_long_lists_are_shortened_and_models_are_no_counts(page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page[1]).split())
+    assert "Motif10, Motif11 and 88 more" in text
+    assert "Score model" not in text and "site strata" not in text
+
+
 def test_library_without_fragments_and_a_single_modality(made, tmp_path):
     cells = pd.read_parquet(made.paths["cells"][0]).drop(
-        columns=["n_fragments", "tss_enrichment", "nucleosome_signal", "doublet_score"]
+        columns=["n_fragments", "tss_enrichment", "nucleosome_signal", "doublet_score", "doublet_qvalue"]
     )
     cells["pct_mito"] = 0.0
     cells.to_parquet(tmp_path / "one.cells.parquet")
@@ -373,6 +576,67 @@ def test_library_without_fragments_and_a_single_modality(made, tmp_path):
         figures=tmp_path / "f",
     )
     assert {path.name for path in (tmp_path / "f").glob("*.svg")} == {"barcode_fates.svg", "qc_metrics.svg"}
+
+
+@pytest.mark.parametrize("libraries", [1, 3, 12])
+def test_every_metric_has_a_panel_with_its_cut_for_any_number_of_libraries(tmp_path, libraries):
+    evidence = read_evidence(Inputs(tmp_path, libraries=libraries).paths)
+    thresholds = {record["sample"]: record["thresholds"] for record in evidence.qc}
+    with theme():
+        figure = figures_qc.metric_distributions(evidence.cells, thresholds)
+        panels = {axis.get_title(loc="left"): axis for axis in figure.axes if axis.get_visible()}
+        measured = [name for metric, name in METRICS.items() if metric in evidence.cells and metric != "doublet_qvalue"]
+        assert list(panels) == measured and len(measured) == 12
+        # One dashed line per library and cut, at the value of the cut.
+        lines = panels[METRICS["pct_mito"]].get_lines()
+        assert [line.get_ydata()[0] for line in lines] == [12] * libraries
+        assert len(panels[METRICS["n_fragments"]].get_lines()) == 2 * libraries
+        assert len(figures_qc.modality_scatter(evidence.cells, 1000).axes) >= libraries
+        overlaps = {record["sample"]: record["overlaps"] for record in evidence.qc}
+        assert figures_qc.doublet_overlaps(evidence.cells, overlaps) is not None
+        assert figures_qc.doublet_overlaps(evidence.cells.drop(columns="doublet_qvalue"), overlaps) is None
+
+
+def test_shapes_count_every_barcode_once():
+    cells = pd.DataFrame(
+        {"sample": "a", "n_genes": [0, 10, 10, 10, 1_000_000], "reason": ["low_genes", "", "", "", "x"]}
+    )
+    with theme():
+        figure = figures_qc.metric_distributions(cells, {"a": {"n_genes": {"low": 5, "high": None}}})
+        everyone, kept = (shape.get_paths()[0].vertices for shape in figure.axes[0].collections)
+    widest = figures_qc.HALF_WIDTH
+    assert everyone[:, 0].max() == kept[:, 0].max() == pytest.approx(widest)
+    # The removed ones, far below and far above, are seen outside of the kept ones.
+    occupied = everyone[np.abs(everyone[:, 0]) > 0, 1]
+    inside = kept[np.abs(kept[:, 0]) > 0, 1]
+    assert occupied.min() < inside.min() and occupied.max() > inside.max()
+
+
+def test_reasons_are_counted_per_library_and_in_total():
+    qc = [
+        {"sample": "a", "cells_in": 10, "cells_kept": 7, "removed": {"high_mito": 2, "doublet_atac": 1, "low_tss": 1}},
+        {"sample": "b", "cells_in": 20, "cells_kept": 20, "removed": {}},
+    ]
+    table = reason_table(qc)
+    assert table.columns == ["Reason", "a", "b", "all libraries"]
+    assert table.rows[0] == ["Mitochondrial", "2", "0", "2"]
+    assert ["Doublet by ATAC", "1", "0", "1"] in table.rows
+    assert library_table(qc).rows[-1] == ["all libraries", "30", "27", "90 %", "3"]
+    assert reason_table(qc[1:]) is None
+
+
+def test_limits_stand_per_metric_and_library():
+    qc = [
+        {"sample": "a", "thresholds": {"pct_mito": {"low": None, "high": 20}}},
+        {"sample": "b", "thresholds": {"n_genes": {"low": 100, "high": 3000.0}, "doublet_qvalue": {"low": 0.01}}},
+    ]
+    table = threshold_table(qc)
+    assert table.columns == ["Metric", "a", "b"]
+    assert table.rows == [
+        ["Genes per cell", "–", "100 to 3,000"],
+        ["Mitochondrial RNA (%)", "≤ 20", "–"],
+        ["Doublet q-value (ATAC)", "–", "≥ 0.01"],
+    ]
 
 
 def test_unknown_input_name_and_unknown_colour_are_refused(made, tmp_path):

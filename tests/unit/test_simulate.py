@@ -248,6 +248,17 @@ def test_doublets_have_more_and_dying_cells_fewer_counts(expression, truth):
     assert mito[table["dying"]].median() > 0.2 > 0.1 > mito[good].median()
 
 
+def test_a_cell_has_two_alleles_and_a_doublet_four(root, truth):
+    table = read_fragments(root, "donor1")
+    ends = [table[["chrom", "barcode", side]].set_axis(["chrom", "barcode", "at"], axis=1) for side in ("start", "end")]
+    steps = pd.concat([ends[0].assign(step=1), ends[1].assign(step=-1)])
+    steps = steps.sort_values(["barcode", "chrom", "at", "step"], kind="stable")
+    depth = steps["step"].cumsum().groupby(steps["barcode"]).max()
+    cells = truth[truth["sample"] == "donor1"].set_index("barcode")
+    assert depth.reindex(cells.index[~cells["doublet"]]).max() == 2
+    assert depth.reindex(cells.index[cells["doublet"]]).between(3, 4).all()
+
+
 def test_labels_hold_what_a_biologist_knows(root, truth):
     labels = pd.read_csv(root / "donor1/labels.tsv", sep="\t", keep_default_na=False)
     assert labels.columns.tolist() == ["barcode", "state", "knockout", "pseudotime"]

@@ -12,7 +12,7 @@ import embed_cells
 import pretrain_model
 import regulonformer
 from regulonformer.corpus.encoding import encode_cells
-from regulonformer.corpus.shards import Corpus, write_shard
+from regulonformer.corpus.shards import Corpus, write_counts
 from regulonformer.errors import InputError
 from regulonformer.io.store import read_json, write_parquet, write_tsv
 from regulonformer.model.config import ModelConfig
@@ -53,10 +53,9 @@ def world(tmp_path_factory):
     state = rng.integers(0, 2, N_CELLS)
     rate = np.where((np.arange(N_GENES) % 2)[None] == state[:, None], 4.0, 0.3)
     rna, atac = rng.poisson(rate).astype(np.int32), rng.poisson(rate / 2).astype(np.int32)
-    (folder / "shards").mkdir()
-    write_shard(folder / "shards" / "shard_0000.npz", sp.csr_matrix(rna), sp.csr_matrix(atac))
+    write_counts(folder / "shards", [(sp.csr_matrix(rna), sp.csr_matrix(atac))], N_GENES)
     cells = pd.DataFrame({"sample": np.repeat(["s1", "s2", "s3"], N_CELLS // 3), "state": state})
-    cells["shard"], cells["row"], cells["has_rna"], cells["has_atac"] = "shard_0000.npz", np.arange(N_CELLS), True, True
+    cells["has_rna"], cells["has_atac"] = True, True
     cells["n_counts_rna"], cells["n_counts_atac"] = rna.sum(1), atac.sum(1)
     cells["n_active"] = ((rna > 0) | (atac > 0)).sum(1)
     cells.index = pd.Index([f"cell{i}" for i in range(N_CELLS)], name="cell")
@@ -115,10 +114,10 @@ def test_same_seed_same_bytes(world, finished, tmp_path):
 def test_killed_run_ends_with_the_same_bytes(world, finished, tmp_path, monkeypatch):
     take_step = Trainer._take_step
 
-    def killed(self):
+    def killed(self, batch):
         if self.step == 8:
             raise KeyboardInterrupt
-        return take_step(self)
+        return take_step(self, batch)
 
     monkeypatch.setattr(Trainer, "_take_step", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -127,7 +126,7 @@ def test_killed_run_ends_with_the_same_bytes(world, finished, tmp_path, monkeypa
     assert not (tmp_path / "model.safetensors").exists()
 
     taken = []
-    monkeypatch.setattr(Trainer, "_take_step", lambda self: taken.append(self.step) or take_step(self))
+    monkeypatch.setattr(Trainer, "_take_step", lambda self, batch: taken.append(self.step) or take_step(self, batch))
     pretrain(world, tmp_path)
     assert taken == list(range(5, 12)), "from the checkpoint on, not from the start"
     for name in FILES:
@@ -135,10 +134,10 @@ def test_killed_run_ends_with_the_same_bytes(world, finished, tmp_path, monkeypa
 
 
 def test_other_settings_do_not_take_up_a_checkpoint(world, tmp_path, monkeypatch):
-    def killed(self):
+    def killed(self, batch):
         if self.step == 6:
             raise KeyboardInterrupt
-        return take_step(self)
+        return take_step(self, batch)
 
     take_step = Trainer._take_step
     monkeypatch.setattr(Trainer, "_take_step", killed)

@@ -7,6 +7,7 @@ import pytest
 SMALL = ("--configfile", "tests/config/small.yaml")
 UP_TO_MATRICES = {
     "validate_inputs": 1,
+    "read_annotation": 1,
     "ingest_sample": 1,
     "call_consensus_peaks": 1,
     "count_sample": 1,
@@ -15,6 +16,7 @@ UP_TO_MATRICES = {
 WHOLE = {
     "simulate_multiome": 1,
     "validate_inputs": 1,
+    "read_annotation": 1,
     "ingest_sample": 3,
     "call_consensus_peaks": 1,
     "count_sample": 3,
@@ -22,6 +24,8 @@ WHOLE = {
     "scan_motifs": 1,
     "link_peaks": 1,
     "build_regulons": 1,
+    "score_regulons": 1,
+    "evaluate_grn": 1,
     "build_corpus": 1,
     "pretrain_model": 1,
     "embed_cells": 1,
@@ -53,8 +57,9 @@ def test_k562_ends_with_matrices(project, real_data):
 
 def test_pbmc_ends_with_embedding_and_scans_no_motif(project, real_data):
     plan = project.planned("--configfile", "config/examples/pbmc_40cells.yaml")
-    regulons = {"link_peaks": 1, "build_regulons": 1, "build_corpus": 1, "pretrain_model": 1, "embed_cells": 1}
-    assert plan == UP_TO_MATRICES | regulons | {"write_report": 1}
+    regulons = {"link_peaks": 1, "build_regulons": 1, "score_regulons": 1, "evaluate_grn": 1}
+    model = {"build_corpus": 1, "pretrain_model": 1, "embed_cells": 1}
+    assert plan == UP_TO_MATRICES | regulons | model | {"write_report": 1}
 
 
 def test_mop_holds_out_libraries(project, real_data):

@@ -1,6 +1,7 @@
 # Settings and sheet, checked before anything runs, and questions about them that all stages ask.
 
 import sys
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
@@ -58,6 +59,11 @@ def given(path, suffix=""):
     return f"{path}{suffix}" if path else []
 
 
+def annotation_table(name):
+    """A table that `read_annotation` writes, as an input; none where the run has no annotation."""
+    return f"<results>/annotation/{name}.parquet" if CONFIG["reference"]["annotation"] else []
+
+
 def of_sample(column):
     """Input function: a file of the wildcard's library, if it has one."""
     return lambda wildcards: given(SAMPLES[wildcards.sample][column])
@@ -81,6 +87,15 @@ def index_of(fragments):
 def fragments_index(wildcards):
     """Input function: the tabix index of the wildcard's fragment file, if it has one."""
     return given(SAMPLES[wildcards.sample]["fragments"], ".tbi")
+
+
+def memory_of(*rule_names):
+    """Memory (MB) that rules ask for at the first attempt; without those that need their wildcards or inputs to tell."""
+    asked = {}
+    for name in rule_names:
+        with suppress(Exception):
+            asked[name] = workflow.get_rule(name).resources["mem_mb"].evaluate(None, attempt=1, input=[]).value
+    return asked
 
 
 def pretrain_settings(recipe):
@@ -113,18 +128,24 @@ def report_inputs():
         "qc": expand("<results>/ingest/{sample}.qc.json", sample=SAMPLES),
         "cells": expand("<results>/ingest/{sample}.cells.parquet", sample=SAMPLES),
         "peaks_summary": "<results>/features/peaks.json",
+        "counts": expand("<results>/features/counts/{sample}.json", sample=SAMPLES),
         "merge_summary": "<results>/features/merge.json",
         "multiome": "<results>/features/multiome.h5mu",
     }
     if reaches("embedding"):
         inputs |= {
             "links": "<results>/regulons/links.parquet",
+            "link_summary": "<results>/regulons/links.json",
             "regulons": "<results>/regulons/regulons.parquet",
             "regulon_summary": "<results>/regulons/summary.json",
+            "regulon_activity": "<results>/regulons/activity.h5ad",
+            "corpus_summary": "<results>/corpus/summary.json",
+            "corpus_unmapped": "<results>/corpus/unmapped.tsv",
             "pretrain_metrics": f"<results>/pretrain/{RECIPE}/metrics.tsv",
             "pretrain_run": f"<results>/pretrain/{RECIPE}/run.json",
             "pretrain_config": f"<results>/pretrain/{RECIPE}/config.json",
             "embedding": f"<results>/embed/{RECIPE}.h5ad",
+            "grn": "<results>/evaluate/grn.tsv",
         }
     if reaches("full"):
         run = "<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}"

@@ -5,12 +5,18 @@ rule build_corpus:
     input:
         multiome="<results>/features/multiome.h5mu",
         regulons="<results>/regulons/regulons.parquet",
+        links="<results>/regulons/links.parquet",
+        regulons_unmapped="<results>/regulons/unmapped.tsv",
         tfs=given(CONFIG["reference"]["tfs"]),
+        aliases=given(CONFIG["reference"]["aliases"]),
         lib=lib("build_corpus"),
     output:
         shards=directory("<results>/corpus/shards"),
         cells="<results>/corpus/cells.parquet",
         vocabulary="<results>/corpus/vocabulary.tsv",
+        genes="<results>/corpus/genes.tsv",
+        unmapped="<results>/corpus/unmapped.tsv",
+        summary="<results>/corpus/summary.json",
     log:
         "<logs>/build_corpus.log",
     benchmark:

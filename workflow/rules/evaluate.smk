@@ -61,3 +61,43 @@ rule evaluate_annotation:
         "Scoring annotation"
     script:
         "../scripts/evaluate_annotation.py"
+
+
+rule evaluate_grn:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        regulons="<results>/regulons/regulons.parquet",
+        links="<results>/regulons/links.parquet",
+        motif_hits=given(CONFIG["reference"]["fasta"] and "<results>/regulons/motif_hits.npz"),
+        network=given(CONFIG["reference"]["network"]),
+        truth_grn=given(CONFIG["simulate"]["activate"] and "<results>/simulate/truth/grn.tsv"),
+        truth_links=given(CONFIG["simulate"]["activate"] and "<results>/simulate/truth/links.tsv"),
+        gold=given(CONFIG["grn"]["gold"]),
+        elements=given(CONFIG["grn"]["elements"]),
+        aliases=given(CONFIG["reference"]["aliases"]),
+        lib=lib("evaluate_grn"),
+    output:
+        grn=report(
+            "<results>/evaluate/grn.tsv",
+            caption="../report/grn.rst",
+            category="Evaluation",
+            labels={"what": "regulons and links, with baselines"},
+        ),
+    log:
+        "<logs>/evaluate_grn.log",
+    benchmark:
+        "<benchmarks>/evaluate_grn.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=240,
+    params:
+        grn=section("grn"),
+        regulons=section("regulons"),
+        run=CONFIG["run"],
+    message:
+        "Judging regulons and links"
+    script:
+        "../scripts/evaluate_grn.py"

@@ -41,12 +41,14 @@ rule count_sample:
         lib=lib("count_sample"),
     output:
         mudata="<results>/features/counts/{sample}.h5mu",
+        summary="<results>/features/counts/{sample}.json",
     log:
         "<logs>/count_sample/{sample}.log",
     benchmark:
         "<benchmarks>/count_sample/{sample}.tsv"
     conda:
         ENVIRONMENT
+    threads: 2
     resources:
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=60,
@@ -61,7 +63,9 @@ rule count_sample:
 rule merge_samples:
     input:
         counts=expand("<results>/features/counts/{sample}.h5mu", sample=SAMPLES),
-        annotation=given(CONFIG["reference"]["annotation"]),
+        genes=annotation_table("genes"),
+        tss=annotation_table("tss"),
+        aliases=given(CONFIG["reference"]["aliases"]),
         lib=lib("merge_samples"),
     output:
         multiome="<results>/features/multiome.h5mu",

@@ -3,13 +3,14 @@
 
 rule ingest_sample:
     input:
-        matrix_h5=of_sample("matrix_h5"),
+        matrix=of_sample("matrix"),
         fragments=of_sample("fragments"),
         fragments_index=fragments_index,
         peaks=of_sample("peaks"),
         barcode_metrics=of_sample("barcode_metrics"),
         labels=of_sample("labels"),
-        annotation=given(CONFIG["reference"]["annotation"]),
+        tss=annotation_table("tss"),
+        blacklist=given(CONFIG["reference"]["blacklist"]),
         # Only that the inputs were judged matters here: a new verdict alone reruns nothing.
         verdict=ancient("<results>/validate/inputs.json"),
         lib=lib("ingest_sample"),
@@ -28,6 +29,7 @@ rule ingest_sample:
         "<benchmarks>/ingest_sample/{sample}.tsv"
     conda:
         ENVIRONMENT
+    threads: 2
     resources:
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=60,

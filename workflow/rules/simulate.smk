@@ -6,7 +6,7 @@ if CONFIG["simulate"]["activate"]:
         input:
             lib=lib("simulate_multiome"),
         output:
-            matrix_h5=expand(
+            matrix=expand(
                 "<results>/simulate/{sample}/outs/filtered_feature_bc_matrix.h5",
                 sample=SAMPLES,
             ),

@@ -1,31 +1,38 @@
-# Reads headers and indexes of everything that was given, and stops in seconds with the fix.
+# Reads headers, indexes and samples of everything that was given, and stops in seconds with the fix.
 
 
 rule validate_inputs:
     input:
-        matrix_h5=of_samples("matrix_h5"),
+        matrix=of_samples("matrix"),
         fragments=of_samples("fragments"),
         fragments_index=index_of(of_samples("fragments")),
         peaks=of_samples("peaks"),
+        barcode_metrics=of_samples("barcode_metrics"),
         labels=of_samples("labels"),
         annotation=given(CONFIG["reference"]["annotation"]),
         fasta=given(CONFIG["reference"]["fasta"]),
+        fai=given(CONFIG["reference"]["fasta"], ".fai"),
         network=given(CONFIG["reference"]["network"]),
+        tfs=given(CONFIG["reference"]["tfs"]),
+        aliases=given(CONFIG["reference"]["aliases"]),
+        blacklist=given(CONFIG["reference"]["blacklist"]),
         lib=lib("validate_inputs"),
     output:
         verdict="<results>/validate/inputs.json",
     log:
         "<logs>/validate_inputs.log",
+        # Stays when the run stops, as outputs of a failed rule do not.
+        verdict="<logs>/validate_inputs.json",
     conda:
         ENVIRONMENT
     resources:
-        # A full GTF takes some gigabytes to parse.
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=10,
     params:
         samples=list(SAMPLES.values()),
         tasks=section("tasks"),
         network_confidence=CONFIG["regulons"]["network_confidence"],
+        rules_mb=lambda wildcards: memory_of("ingest_sample", "count_sample", "merge_samples", "build_corpus"),
     message:
         "Checking the inputs"
     script:

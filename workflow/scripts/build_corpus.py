@@ -1,80 +1,128 @@
-"""Write all cells as model input: counts over a vocabulary of genes with the TFs first, in shards."""
+"""Write all cells as model input: counts of RNA and gene accessibility over a vocabulary of genes, TFs first."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
-from regulonformer.corpus.shards import write_shard
-from regulonformer.corpus.vocabulary import build_vocabulary
-from regulonformer.io.store import read_mudata, read_parquet, write_parquet, write_tsv
+from regulonformer.corpus.shards import mixed_order, write_counts
+from regulonformer.corpus.vocabulary import build_vocabulary, describe, unplaced
+from regulonformer.gene_names import GeneNames
+from regulonformer.io.gene_lists import read_aliases, read_tf_list
+from regulonformer.io.rows import BLOCK_CELLS, read_rows
+from regulonformer.io.store import open_mudata, read_parquet, read_tsv, write_json, write_parquet, write_tsv
 from regulonformer.log import rule_log
+from regulonformer.matrices.accessibility import gene_accessibility, linked_peaks, peaks_per_gene
 
 
-def main(*, multiome, regulons, tfs, settings, shards, cells, vocabulary):
+def main(
+    *,
+    multiome,
+    regulons,
+    links,
+    settings,
+    shards,
+    cells,
+    vocabulary,
+    genes,
+    unmapped,
+    summary,
+    regulons_unmapped=None,
+    tfs=None,
+    aliases=None,
+):
     """Build the corpus.
 
     Parameters
     ----------
     multiome
-        h5mu with `rna` and, where measured, `accessibility` (same genes).
+        h5mu with `rna` and `atac`, whose `varm` says which peaks lie in whose promoter.
     regulons
         Regulon table; its sources are TFs.
-    tfs
-        Text file of further TF symbols, one per line, or empty.
+    links
+        Peak-gene links.
     settings
-        Section `corpus`: shard_cells.
+        Section `corpus`: accessibility, min_link_score.
     shards, cells, vocabulary
         Folder and files to write.
+    genes, unmapped, summary
+        Files to write: peaks of every gene, names that stand for no gene, and counts of both.
+    regulons_unmapped
+        Names that the regulons could not use (name, file, reason), or None.
+    tfs
+        Text file of further TFs, one per line, or None.
+    aliases
+        Table of other names of genes, or None.
     """
-    data = read_mudata(multiome)
-    rna = data.mod["rna"]
-    known_tfs = set(read_parquet(regulons)["source"].astype(str))
-    if tfs:
-        known_tfs |= {line.strip() for line in Path(tfs).read_text().splitlines() if line.strip()}
-    tokens = build_vocabulary(rna.var, known_tfs)
+    data = open_mudata(multiome)
+    rna, atac = data.mod["rna"], data.mod["atac"]
+    names = GeneNames.of_matrix(rna.var, read_aliases(aliases) if aliases else None)
+    listed = read_tf_list(tfs) if tfs else []
+    tokens = build_vocabulary(rna.var, set(read_parquet(regulons)["source"]) | set(names.spell(listed)))
     write_tsv(tokens, vocabulary)
+    lost = [unplaced(rna.var), names.unmapped(listed, tfs)]
+    lost += [read_tsv(regulons_unmapped)] if regulons_unmapped else []
+    lost = pd.concat(lost).drop_duplicates(ignore_index=True)
+    write_tsv(lost, unmapped)
 
-    table = data.obs.copy()
-    table.index = table.index.astype(str)
-    table.index.name = "cell"
-    counts = {}
-    for name, modality in (("rna", "rna"), ("atac", "accessibility")):
-        counts[name], table[f"has_{name}"] = in_order(data.mod.get(modality), table.index, tokens["symbol"])
-        table[f"n_counts_{name}"] = np.asarray(counts[name].sum(1)).ravel()
-    table["n_active"] = ((counts["rna"] != 0) + (counts["atac"] != 0)).getnnz(axis=1)
+    column = rna.var_names.get_indexer(tokens["symbol"])
+    members = [sp.csr_matrix(atac.varm["promoters"])]
+    linked = linked_peaks(read_parquet(links), atac.var_names, rna.var_names, settings["min_link_score"])
+    per_gene = tokens[["token", "gene_id", "symbol"]].assign(promoter_peaks=peaks_per_gene(*members)[column])
+    members += [linked] if settings["accessibility"] == "linked" else []
+    per_gene["linked_peaks"] = peaks_per_gene(*members)[column] - per_gene["promoter_peaks"]
+    write_tsv(per_gene, genes)
 
-    shard = np.arange(len(table)) // settings["shard_cells"]
-    table["shard"] = [f"shard_{number:04d}.npz" for number in shard]
-    table["row"] = np.arange(len(table)) % settings["shard_cells"]
-    Path(shards).mkdir(parents=True, exist_ok=True)
-    for name, rows in table.groupby("shard").indices.items():
-        write_shard(Path(shards) / name, counts["rna"][rows], counts["atac"][rows])
-    write_parquet(table, cells)
-    logging.info("%d cells, %d genes, %d of them TFs", len(table), len(tokens), tokens["is_tf"].sum())
+    table = _cell_table(data.obs).iloc[mixed_order(len(data.obs))]
+    rows = {name: modality.obs_names.get_indexer(table.index) for name, modality in (("rna", rna), ("atac", atac))}
+    totals = []
+    blocks = _blocks(rna, atac, rows, column, [member[:, column] for member in members])
+    write_counts(shards, _counted(blocks, totals), len(tokens), _largest(data.obs))
+    totals = pd.concat(totals, ignore_index=True).set_index(table.index)
+    measured = {f"has_{name}": found >= 0 for name, found in rows.items()}
+    write_parquet(table.join(totals).assign(**measured), cells)
+    counts = describe(tokens, rna.var, per_gene, lost) | {"cells": len(table), **settings}
+    logging.info("%s", counts)
+    write_json(summary, counts)
 
 
-def in_order(modality, cells, symbols):
-    """Counts of one modality over all cells and genes, and which cells were measured in it."""
-    if modality is None:
-        return sp.csr_matrix((len(cells), len(symbols)), dtype=np.int32), np.zeros(len(cells), bool)
-    genes = modality.var_names.get_indexer(symbols)
-    rows = modality.obs_names.astype(str).get_indexer(cells)
-    matrix = sp.csr_matrix(modality.X)[:, genes]
-    empty = sp.csr_matrix((1, len(symbols)), dtype=matrix.dtype)
-    # A cell that was not measured reads the empty row at the end.
-    return sp.vstack([matrix, empty], format="csr")[rows], rows >= 0
+def _cell_table(obs):
+    """Labels and metrics of the cells; totals over whole matrices make way for those over the vocabulary."""
+    whole = {f"n_counts_{name}": f"matrix_counts_{name}" for name in ("rna", "atac")}
+    return obs.rename(columns=whole).set_axis(obs.index.astype(str)).rename_axis("cell")
+
+
+def _largest(obs):
+    """A number that no count exceeds: the largest total of a cell, where that is known."""
+    totals = obs.reindex(columns=["n_counts_rna", "n_counts_atac"]).max()
+    return int(totals.max()) if totals.notna().all() else 2**31 - 1
+
+
+def _blocks(rna, atac, rows, column, members):
+    """RNA and accessibility of the next cells x vocabulary, until all cells are done."""
+    for start in range(0, len(rows["rna"]), BLOCK_CELLS):
+        block = slice(start, start + BLOCK_CELLS)
+        yield (
+            read_rows(rna.X, rows["rna"][block])[:, column],
+            gene_accessibility(read_rows(atac.X, rows["atac"][block]), *members),
+        )
+
+
+def _counted(blocks, totals):
+    """Pass blocks on, and keep the totals of their cells: n_counts_rna, n_counts_atac, n_active."""
+    for rna, atac in blocks:
+        counts = {"n_counts_rna": rna.sum(axis=1), "n_counts_atac": atac.sum(axis=1)}
+        counts["n_active"] = ((rna != 0) + (atac != 0)).getnnz(axis=1)
+        totals.append(pd.DataFrame({name: np.asarray(values).ravel() for name, values in counts.items()}))
+        yield rna, atac
 
 
 if job := globals().get("snakemake"):
     with rule_log(job.log[0]):
         main(
-            multiome=job.input.multiome,
-            regulons=job.input.regulons,
-            tfs=job.input.get("tfs"),
+            **{name: getattr(job.input, name) for name in ("multiome", "regulons", "links", "regulons_unmapped")},
+            **{name: getattr(job.input, name, None) or None for name in ("tfs", "aliases")},
             settings=job.params.corpus,
-            shards=job.output.shards,
-            cells=job.output.cells,
-            vocabulary=job.output.vocabulary,
+            **dict(job.output.items()),
         )

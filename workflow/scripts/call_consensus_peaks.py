@@ -5,7 +5,7 @@ from pathlib import Path
 
 from regulonformer.errors import InputError
 from regulonformer.io.peaks import chromosome_lengths, read_bed, sort_peaks, write_peaks
-from regulonformer.io.store import read_mudata, write_json
+from regulonformer.io.store import open_mudata, write_json
 from regulonformer.log import rule_log
 from regulonformer.peaks.consensus import (
     clip_to_chromosomes,
@@ -15,7 +15,7 @@ from regulonformer.peaks.consensus import (
     remove_blacklisted,
     same_peaks,
 )
-from regulonformer.peaks.macs import call_library_peaks
+from regulonformer.peaks.macs import call_peaks, group_cells
 
 
 def main(
@@ -37,44 +37,56 @@ def main(
     without a peak file are asked for the peaks of their matrix. The stem of an `ingested` file is its library.
     """
     mode = settings.get("peaks", "auto")
-    libraries = {Path(path).stem: read_mudata(path) for path in ingested}
+    libraries = {Path(path).stem: open_mudata(path) for path in ingested}
     sets = {} if mode == "macs3" else given_peaks(libraries, dict(zip(peak_samples, peaks, strict=True)))
     if not sets and mode == "given":
         raise InputError(
             "features.peaks", "is 'given', but no library has peaks", "Give peaks in the sample sheet, or set 'auto'"
         )
-    called = not sets
+    excluded, lengths = read_bed(blacklist) if blacklist else None, chromosome_lengths(fai) if fai else None
+    summary, called = {"width": None, "removed_blacklist": 0}, not sets
     if called:
-        sets = call_library_peaks(libraries, dict(zip(fragment_samples, fragments, strict=True)), settings)
-    summary = {"per_library": {name: len(table) for name, table in sets.items()}}
-    summary["libraries_without_peaks"] = sorted(set(libraries) - set(sets))
-    first, width = next(iter(sets.values())), int(settings.get("peak_width", 501))
-    if not called and same_peaks(list(sets.values())) and is_disjoint(first):
-        method, width, dropped = "given", None, {}
-        result = sort_peaks(first[["chrom", "start", "end"]]).assign(score=len(sets))
+        cells = {name: data.obs for name, data in libraries.items()}
+        sets, calling = _call(cells, dict(zip(fragment_samples, fragments, strict=True)), settings)
+        summary |= calling
     else:
-        method = "macs3" if called else "merged"
-        result, dropped = consensus_peaks(sets, width=width, min_libraries=int(settings.get("min_libraries", 1)))
-    if fai:
-        result, clipped = clip_to_chromosomes(result, chromosome_lengths(fai))
-        dropped |= clipped
-    removed = 0
-    if blacklist:
-        result, removed = remove_blacklisted(result, read_bed(blacklist))
+        summary["libraries_without_peaks"] = sorted(set(libraries) - set(sets))
+    summary["peaks_per_set"] = {name: len(table) for name, table in sets.items()}
+    first = next(iter(sets.values()))
+    if not called and same_peaks(list(sets.values())) and is_disjoint(first):
+        result = sort_peaks(first[["chrom", "start", "end"]]).assign(score=len(sets))
+        result, dropped = clip_to_chromosomes(result, lengths) if lengths else (result, {})
+        result, summary["removed_blacklist"] = remove_blacklisted(result, excluded)
+        summary["method"] = "given"
+    else:
+        summary["width"], min_sets = int(settings.get("peak_width", 501)), int(settings.get("min_libraries", 1))
+        result, dropped = consensus_peaks(
+            sets, width=summary["width"], min_sets=min_sets, lengths=lengths, blacklist=excluded
+        )
+        summary["removed_blacklist"] = dropped.pop("blacklisted")
+        summary["method"] = "macs3" if called else "merged"
     if result.empty:
         raise InputError(
             "features.peaks", "no consensus peak is left", "Check chromosome names, blacklist and macs3_qvalue"
         )
-    logging.info("%d consensus peaks (%s); %d blacklisted; dropped %s", len(result), method, removed, dropped)
     write_peaks(result, output_peaks)
-    summary |= {
-        "method": method,
-        "n_consensus": len(result),
-        "width": width,
-        "removed_blacklist": removed,
-        "dropped": dropped,
-    }
+    summary |= {"n_consensus": len(result), "dropped": dropped}
+    logging.info("%s", summary)
     write_json(output_summary, summary)
+
+
+def _call(cells, files, settings):
+    """Peaks of every group of cells, and what was called from how many cells."""
+    column = settings.get("peak_group", "sample")
+    groups, n_without = group_cells(cells, files, column)
+    options = {"q_value": float(settings.get("macs3_qvalue", 0.05)), "genome_size": settings.get("macs3_genome_size")}
+    sets = {name: call_peaks(group.sources, **options) for name, group in groups.items()}
+    if not any(map(len, sets.values())):
+        problem = f"MACS3 found no peak in any of {len(sets)} sets of cells"
+        fix = "Check that the fragments' barcodes are those of the matrix, and macs3_qvalue"
+        raise InputError("features.peaks", problem, fix)
+    counts = {"peak_group": column, "cells_per_set": {name: group.n_cells for name, group in groups.items()}}
+    return sets, counts | {"cells_without_group": n_without}
 
 
 if job := globals().get("snakemake"):

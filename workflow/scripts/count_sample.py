@@ -1,6 +1,7 @@
 """Count one library's cells in the consensus peaks, from its fragments or, where it has none, from its peak matrix."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
@@ -8,43 +9,45 @@ from regulonformer.errors import InputError
 from regulonformer.features import carry_counts, count_with_totals
 from regulonformer.io.multiome import make_mudata
 from regulonformer.io.peaks import peak_names, read_bed
-from regulonformer.io.store import read_mudata, write_mudata
+from regulonformer.io.store import read_mudata, write_json, write_mudata
 from regulonformer.log import rule_log
 
 
-def main(*, ingested, peaks, settings, output, fragments=None):
-    """Write the library with its ATAC counts over the consensus peaks (h5mu)."""
+def main(*, ingested, peaks, settings, output, output_summary, fragments=None, threads=1):
+    """Write the library with its ATAC counts over the consensus peaks (h5mu), and what was counted and lost (json)."""
     import anndata
 
     data, consensus = read_mudata(ingested), read_bed(peaks)[["chrom", "start", "end"]]
     names = peak_names(consensus)
     obs = data.obs.copy()
     if fragments:
-        strategy = settings.get("strategy", "fragment")
-        counted = count_with_totals(fragments, consensus, list(obs["barcode"].astype(str)), strategy=strategy)
-        matrix = counted.matrix
+        barcodes, strategy = list(obs["barcode"].astype(str)), settings.get("strategy", "fragment")
+        counted = count_with_totals(fragments, consensus, barcodes, strategy=strategy, threads=threads)
+        matrix, origin = counted.matrix, {"counted_from": "fragments"}
         obs["frip"] = counted.n_in_peaks / np.maximum(counted.n_fragments, 1)
     elif "atac" in data.mod:
-        matrix = _from_matrix(data["atac"], consensus, names, ingested)
+        matrix, origin = _from_matrix(data["atac"], consensus, names)
     else:
         raise InputError(ingested, "has neither fragments nor peak counts", "Give fragments or a matrix with peaks")
     obs["n_counts_atac"] = np.asarray(matrix.sum(axis=1)).ravel().astype(np.int64)
     obs["n_peaks"] = np.diff(matrix.indptr).astype(np.int64)
     atac = anndata.AnnData(matrix, obs=obs[[]].copy(), var=consensus.set_axis(names))
-    logging.info("%s: %d cells x %d peaks, %d counts", ingested, *matrix.shape, matrix.sum())
+    summary = origin | {"library": Path(ingested).stem, "cells": matrix.shape[0], "peaks": matrix.shape[1]}
+    summary["counts"] = int(matrix.sum())
+    logging.info("%s", summary)
+    write_json(output_summary, summary)
     write_mudata(make_mudata({"rna": data["rna"], "atac": atac}, obs), output)
 
 
-def _from_matrix(atac, consensus, names, ingested):
+def _from_matrix(atac, consensus, names):
     """Reorder the counts if the peaks are the same, else carry them over by overlap."""
     place = atac.var_names.get_indexer(names)
     if len(names) == atac.n_vars and (place >= 0).all():
         matrix = atac.X[:, place].tocsr()
         matrix.sort_indices()
-        return matrix.astype(np.int32)
+        return matrix.astype(np.int32), {"counted_from": "matrix with the same peaks"}
     matrix, lost = carry_counts(atac.X, atac.var[["chrom", "start", "end"]], consensus)
-    logging.info("%s: %d of %d peaks overlap no consensus peak; their counts are lost", ingested, lost, atac.n_vars)
-    return matrix
+    return matrix, {"counted_from": "matrix with other peaks", "own_peaks": atac.n_vars} | lost
 
 
 if job := globals().get("snakemake"):
@@ -54,5 +57,7 @@ if job := globals().get("snakemake"):
             peaks=job.input.peaks,
             fragments=getattr(job.input, "fragments", None) or None,
             settings=job.params.features,
-            output=job.output[0],
+            output=job.output.mudata,
+            output_summary=job.output.summary,
+            threads=job.threads,
         )

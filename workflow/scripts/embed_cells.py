@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from regulonformer.corpus.encoding import encode_cells
+from regulonformer.corpus.loader import stream
 from regulonformer.corpus.sampler import length_sorted
 from regulonformer.corpus.shards import Corpus
 from regulonformer.errors import InputError
@@ -47,7 +47,7 @@ def main(*, folder, shards, cells, vocabulary, seed, output, threads=1, gpu=0):
     model = pretrained.model.to("cuda" if gpu and torch.cuda.is_available() else "cpu")
     embedding, attention = embed(model, corpus)
 
-    data = ad.AnnData(embedding, obs=corpus.cells.drop(columns=["shard", "row"]))
+    data = ad.AnnData(embedding, obs=corpus.cells)
     data.var_names = pd.Index([f"dimension_{number}" for number in range(embedding.shape[1])])
     data.obsm["X_regulons"] = attention
     data.uns["regulons"] = np.array(pretrained.config["regulons"], dtype=object)
@@ -64,8 +64,8 @@ def embed(model, corpus):
     embedding = np.zeros((len(corpus), model.config.width), np.float32)
     attention = np.zeros((len(corpus), len(model.tf_S) if regulon_layers else 0), np.float32)
     batches = list(length_sorted(np.arange(len(corpus)), corpus.cells["n_active"], BATCH_CELLS))
-    for rows in progress(batches, len(batches), "embedding", unit="batch"):
-        encoded = model(encode_cells(corpus, rows).to(model.cell_token.device), attention=True)
+    for rows, batch in progress(stream(corpus, batches), len(batches), "embedding", unit="batch"):
+        encoded = model(batch.to(model.cell_token.device), attention=True)
         embedding[rows] = encoded.cell_BD.cpu().numpy()
         if regulon_layers:
             attention[rows] = torch.stack([encoded.attention[layer] for layer in regulon_layers]).mean(0).cpu().numpy()

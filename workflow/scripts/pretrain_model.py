@@ -23,6 +23,9 @@ from regulonformer.objectives.masked import MaskedConfig, MaskedModelling
 from regulonformer.training.checkpoint import Checkpoint, check_regulons, save_model
 from regulonformer.training.loop import Trainer, TrainSettings
 
+# Cells that principal components are fitted on, at most.
+LOADING_CELLS = 20_000
+
 
 def main(*, shards, cells, vocabulary, regulons, settings, folder, run, metrics, checkpoints, threads=1, gpu=0):
     """Pretrain and write the model folder.
@@ -54,7 +57,7 @@ def main(*, shards, cells, vocabulary, regulons, settings, folder, run, metrics,
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     logging.info("%d parameters, %d cells to train on, %d held out", n_parameters, (~held).sum(), held.sum())
 
-    inputs = [vocabulary, cells, regulons, *sorted(Path(shards).glob("shard_*"))]
+    inputs = [vocabulary, cells, regulons, *sorted(file for file in Path(shards).rglob("*") if file.is_file())]
     identity = dumps([settings, [file_hash(file) for file in inputs]], sort_keys=True)
     checkpoint = Checkpoint(Path(checkpoints) / f"{settings['recipe']}_{sha256(identity.encode()).hexdigest()[:16]}")
     objective = MaskedModelling(MaskedConfig.from_dict(settings["recipe_settings"]["objective"]), model.n_genes)
@@ -82,13 +85,13 @@ def build_model(corpus, train_cells, edges, settings):
     """
     config = ModelConfig.from_dict(settings["recipe_settings"]["model"] | settings["model"])
     sizes = [config.width - config.width // 2, config.width // 2]
+    chosen = train_cells[:: -(-len(train_cells) // LOADING_CELLS)]
     means, dispersions, loadings = [], [], []
-    for m, counts in enumerate(corpus.rows(train_cells)):
-        library = corpus.library[train_cells, m]
-        log_mean, log_size = mean_profile(counts, library)
+    for m, counts in enumerate(corpus.rows(chosen)):
+        log_mean, log_size = mean_profile(corpus.blocks(train_cells, m))
         means.append(log_mean)
         dispersions.append(log_size)
-        loadings.append(principal_loadings(counts, library, sizes[m]))
+        loadings.append(principal_loadings(counts, corpus.library[chosen, m], sizes[m]))
     starts = [torch.tensor(np.column_stack(part)) for part in (means, dispersions, loadings)]
     slots = edges.drop_duplicates("slot")
     columns = [edges["slot"], edges["gene"], edges["weight"].astype("float32"), slots["tf_token"]]

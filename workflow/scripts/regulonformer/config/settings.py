@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from regulonformer.config.schema import check_settings, read_yaml
-from regulonformer.config.sheet import expand_path, read_samples
+from regulonformer.config.sheet import expand_path, is_there, read_samples
 from regulonformer.errors import InputError
 
 
@@ -36,13 +36,17 @@ def load_settings(config: dict, file: str, root: Path) -> tuple[dict, dict, dict
     schemas = root / "workflow" / "schemas"
     settings = check_settings(config, read_yaml(schemas / "config.schema.yaml"), str(file))
     simulated = settings["simulate"]["activate"]
-    samples = {row["sample"]: row for row in read_samples(expand_path(settings["samples"], file), simulated)}
+    settings["downloads"] = {expand_path(path, file): source for path, source in settings["downloads"].items()}
+    downloads = settings["downloads"].keys()
+    rows = read_samples(expand_path(settings["samples"], file), simulated, downloads)
+    samples = {row["sample"]: row for row in rows}
     recipe_schema = read_yaml(schemas / "recipe.schema.yaml")
     recipes = {
         path.stem: check_settings(read_yaml(path), recipe_schema, str(path))
         for path in sorted((root / "config" / "recipes").glob("*.yaml"))
     }
-    settings["reference"] = _find_reference(settings["reference"], file, simulated)
+    settings["reference"] = _find_reference(settings["reference"], file, simulated, downloads)
+    settings["grn"] = _find_standards(settings["grn"], settings["reference"]["network"], file, downloads)
     _check_goal(settings, file)
     _check_libraries(settings, samples, file)
     _check_pretraining(settings["pretrain"], samples, recipes, file)
@@ -51,25 +55,39 @@ def load_settings(config: dict, file: str, root: Path) -> tuple[dict, dict, dict
     return settings, samples, recipes
 
 
-def _find_reference(reference: dict, file: str, simulated: bool) -> dict:
-    """Expand the reference paths; unless they are yet to be simulated, their files must be there."""
+def _find_reference(reference: dict, file: str, simulated: bool, downloads) -> dict:
+    """Expand the reference paths; unless they are yet to be simulated or downloaded, their files must be there."""
     found = {key: expand_path(path, file) for key, path in reference.items()}
     for key, path in found.items():
-        if path and not simulated and not Path(path).is_file():
+        if path and not is_there(path, simulated, downloads):
             problem = f"reference/{key} file {path} does not exist"
             raise InputError(file, problem, "Check the path; it is relative to the working directory")
     fasta = found["fasta"]
-    if fasta and not simulated and not Path(f"{fasta}.fai").is_file():
+    # A downloaded genome is indexed by the run.
+    if fasta and fasta not in downloads and not is_there(f"{fasta}.fai", simulated):
         raise InputError(fasta, "the genome has no index (.fai)", f"Run: samtools faidx {fasta}")
     return found
+
+
+def _find_standards(grn: dict, network: str | None, file: str, downloads) -> dict:
+    """Expand the paths of what regulons are judged by; never by the network that they were built from."""
+    found = {key: expand_path(grn[key], file) for key in ("gold", "elements")}
+    for key, path in found.items():
+        if path and not is_there(path, False, downloads):
+            fix = "Check the path; it is relative to the working directory"
+            raise InputError(file, f"grn/{key} file {path} does not exist", fix)
+    if found["gold"] and network and Path(found["gold"]).resolve() == Path(network).resolve():
+        problem = f"grn/gold is the file of reference/network, {network}"
+        raise InputError(file, problem, "Judge regulons by a network that they were not built from")
+    return grn | found
 
 
 def _check_libraries(settings: dict, samples: dict, file: str) -> None:
     """Refuse to simulate where real libraries lie, and to call peaks without fragments."""
     home = f"results/{settings['run']}/simulate/"
     for name, sample in samples.items():
-        if settings["simulate"]["activate"] and not sample["matrix_h5"].startswith(home):
-            problem = f"simulate/activate is true, but sample '{name}' lies at {sample['matrix_h5']}, outside {home}"
+        if settings["simulate"]["activate"] and not sample["matrix"].startswith(home):
+            problem = f"simulate/activate is true, but sample '{name}' lies at {sample['matrix']}, outside {home}"
             raise InputError(file, problem, "Set simulate: {activate: false} to read your own libraries")
         if settings["features"]["peaks"] == "macs3" and not sample["fragments"]:
             problem = f"features/peaks is macs3, but sample '{name}' has no fragment file"

@@ -6,15 +6,17 @@ import re
 from pathlib import Path
 
 from regulonformer.errors import InputError
+from regulonformer.io.mex import MTX_NAMES
 
-# Names that Cell Ranger ARC gives to the files of `outs/`.
+# Names that Cell Ranger ARC gives to the files and folders of `outs/`, best first.
 OUTS = {
-    "matrix_h5": "filtered_feature_bc_matrix.h5",
-    "fragments": "atac_fragments.tsv.gz",
-    "peaks": "atac_peaks.bed",
-    "barcode_metrics": "per_barcode_metrics.csv",
+    "matrix": ("filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix"),
+    "fragments": ("atac_fragments.tsv.gz",),
+    "peaks": ("atac_peaks.bed",),
+    "barcode_metrics": ("per_barcode_metrics.csv",),
 }
 FILES = (*OUTS, "labels")
+RENAMED = {"matrix_h5": "matrix"}
 DESCRIBING = ("donor", "batch", "condition")
 KNOWN = ("sample", "outs", "genome", *FILES, *DESCRIBING)
 SAMPLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -38,16 +40,24 @@ def expand_path(path: str | None, where: str) -> str | None:
     return expanded
 
 
-def read_samples(path: str, simulated: bool = False) -> list[dict]:
+def is_there(path: str, simulated: bool = False, downloads=()) -> bool:
+    """Whether a file or folder exists, or the run makes or downloads it before it is read."""
+    folder = f"{path.rstrip('/')}/"
+    return simulated or Path(path).exists() or any(file == path or file.startswith(folder) for file in downloads)
+
+
+def read_samples(path: str, simulated: bool = False, downloads=()) -> list[dict]:
     """Read and check the sample sheet.
 
     Parameters
     ----------
     path
-        TSV with the columns `sample`, `outs` (or explicit `matrix_h5`, `fragments`, `peaks`, `barcode_metrics`),
+        TSV with the columns `sample`, `outs` (or explicit `matrix`, `fragments`, `peaks`, `barcode_metrics`),
         `genome`, and optional `donor`, `batch`, `condition`, `labels`; further columns become cell metadata.
     simulated
         Whether the libraries are yet to be simulated, so that their files need not exist.
+    downloads
+        Files that are yet to be downloaded and need not exist either.
 
     Returns
     -------
@@ -72,7 +82,9 @@ def read_samples(path: str, simulated: bool = False) -> list[dict]:
             f"no column 'sample' among {', '.join(map(str, rows[0]))}",
             "Separate columns by tabs and name the first one 'sample'",
         )
-    samples = [_read_row(row, path, simulated) for row in rows]
+    if old := next((column for column in rows[0] if column in RENAMED), None):
+        raise InputError(path, f"column '{old}' is now called '{RENAMED[old]}'", "Rename it in the first line")
+    samples = [_read_row(row, path, simulated, downloads) for row in rows]
     names = [sample["sample"] for sample in samples]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(
@@ -86,7 +98,7 @@ def read_samples(path: str, simulated: bool = False) -> list[dict]:
     return samples
 
 
-def _read_row(row: dict, path: str, simulated: bool) -> dict:
+def _read_row(row: dict, path: str, simulated: bool, downloads) -> dict:
     """Check one row of the sheet and resolve its files."""
     cells = {key: (value or "").strip() for key, value in row.items() if key is not None}
     name = cells["sample"]
@@ -95,35 +107,42 @@ def _read_row(row: dict, path: str, simulated: bool) -> dict:
         raise InputError(
             path, f"sample name {name!r}", "Use letters, digits, '_', '-' and '.' only, starting with a letter or digit"
         )
-    files = _find_files(cells, where, simulated)
+    files = _find_files(cells, where, simulated, downloads)
     describing = {key: cells.get(key) or (name if key == "donor" else "") for key in DESCRIBING}
     further = {key: value for key, value in sorted(cells.items()) if key not in KNOWN}
     return {"sample": name, "genome": cells.get("genome", ""), **files, **describing, **further}
 
 
-def _find_files(cells: dict, where: str, simulated: bool) -> dict:
+def _find_files(cells: dict, where: str, simulated: bool, downloads) -> dict:
     """Resolve the files of one library: explicit columns first, then `outs/`."""
     outs = expand_path(cells.get("outs"), where)
-    if outs and not simulated and not Path(outs).is_dir():
+    if outs and not is_there(outs, simulated, downloads):
         raise InputError(
             where, f"outs folder {outs} does not exist", "Check the path; it is relative to the working directory"
         )
-    files = {}
-    for key in FILES:
-        file = expand_path(cells.get(key), where)
-        if file and not simulated and not Path(file).is_file():
-            raise InputError(
-                where, f"{key} file {file} does not exist", "Check the path; it is relative to the working directory"
-            )
-        if not file and outs and key in OUTS:
-            found = f"{outs.rstrip('/')}/{OUTS[key]}"
-            file = found if simulated or Path(found).is_file() else None
-        files[key] = file
-    if not files["matrix_h5"]:
-        missing = f"{outs}/{OUTS['matrix_h5']} does not exist" if outs else "neither outs nor matrix_h5 is given"
-        raise InputError(where, missing, "Give the folder that Cell Ranger ARC names 'outs', or the column matrix_h5")
-    if files["fragments"] and not simulated and not Path(files["fragments"] + ".tbi").is_file():
+    files = {key: _find_file(key, cells, outs, where, simulated, downloads) for key in FILES}
+    if not files["matrix"]:
+        missing = f"{outs} holds no {' or '.join(OUTS['matrix'])}" if outs else "neither outs nor matrix is given"
+        raise InputError(where, missing, "Give the folder that Cell Ranger ARC names 'outs', or the column matrix")
+    if files["fragments"] and not is_there(files["fragments"] + ".tbi", simulated, downloads):
         raise InputError(
             files["fragments"], "the fragment file has no index (.tbi)", f"Run: tabix -p bed {files['fragments']}"
         )
     return files
+
+
+def _find_file(key: str, cells: dict, outs: str | None, where: str, simulated: bool, downloads) -> str | None:
+    """One file of a library; of a MEX folder its matrix.mtx, because Snakemake compares the times of files."""
+    given = expand_path(cells.get(key), where)
+    places = [given] if given else [f"{outs.rstrip('/')}/{name}" for name in OUTS.get(key, ())] if outs else []
+    for place in places:
+        inside = [f"{place.rstrip('/')}/{name}" for name in MTX_NAMES] if key == "matrix" else []
+        for file in (place, *inside):
+            if simulated or file in downloads or Path(file).is_file():
+                return file
+    if given:
+        problem = f"{key} file {given} does not exist"
+        if Path(given).is_dir():
+            problem = f"{key} {given} is a folder" + (" without matrix.mtx" if key == "matrix" else "")
+        raise InputError(where, problem, "Check the path; it is relative to the working directory")
+    return None

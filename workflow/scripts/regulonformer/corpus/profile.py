@@ -1,5 +1,7 @@
 """Mean profile and principal components of a set of cells: what pretraining starts from and is measured against."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import scipy.sparse as sp
 from sklearn.decomposition import PCA
@@ -11,19 +13,15 @@ PSEUDO_COUNT = 0.5
 SIZE_RANGE = (0.05, 100.0)
 # Added to a gene's standard deviation before scaling, so that rare genes do not rule the components.
 SCALE_OFFSET = 0.1
-# Cells that the components are fitted on, at most.
-MOST_CELLS = 20_000
 
 
-def mean_profile(counts: sp.csr_matrix, library: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_profile(blocks: Iterable[tuple[sp.csr_matrix, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Fit a negative binomial per gene whose mean is library x share.
 
     Parameters
     ----------
-    counts
-        Cells x genes.
-    library
-        Total counts per cell.
+    blocks
+        Counts (cells x genes) and total counts per cell of some cells at a time; there is at least one.
 
     Returns
     -------
@@ -31,14 +29,17 @@ def mean_profile(counts: sp.csr_matrix, library: np.ndarray) -> tuple[np.ndarray
         Per gene, log of its share of all counts, and log of the size r (variance mu + mu^2 / r) by moments, kept
         within 0.05 to 100.
     """
-    library = np.asarray(library, np.float64)
-    counts = counts.astype(np.float64)
-    total = np.asarray(counts.sum(0)).ravel()
-    share = (total + PSEUDO_COUNT) / max(library.sum() + PSEUDO_COUNT * len(total), 1.0)
-    squares = np.asarray(counts.multiply(counts).sum(0)).ravel()
-    mean_squares = share**2 * (library**2).sum()
+    total = squares = product = library_sum = library_squares = 0.0
+    for counts, library in blocks:
+        counts, library = counts.astype(np.float64), np.asarray(library, np.float64)
+        total = total + np.asarray(counts.sum(0)).ravel()
+        squares = squares + np.asarray(counts.multiply(counts).sum(0)).ravel()
+        product = product + counts.T @ library
+        library_sum, library_squares = library_sum + library.sum(), library_squares + (library**2).sum()
+    share = (total + PSEUDO_COUNT) / max(library_sum + PSEUDO_COUNT * len(total), 1.0)
+    mean_squares = share**2 * library_squares
     # Sum over cells of (y - mu)^2 - mu, which is the sum of mu^2 / r.
-    excess = squares - 2 * share * (counts.T @ library) + mean_squares - share * library.sum()
+    excess = squares - 2 * share * product + mean_squares - share * library_sum
     size = np.where(excess > 0, mean_squares / np.maximum(excess, 1e-12), SIZE_RANGE[1])
     return np.log(share), np.log(np.clip(size, *SIZE_RANGE))
 
@@ -60,9 +61,7 @@ def principal_loadings(counts: sp.csr_matrix, library: np.ndarray, n_components:
     numpy.ndarray
         Genes x components, in units of the scaled data; columns of zeros where the data have fewer components.
     """
-    every = -(-counts.shape[0] // MOST_CELLS)
-    scaled = counts[::every].astype(np.float64)
-    scaled = (sp.diags(TARGET_SUM / np.maximum(library[::every], 1.0)) @ scaled).log1p().tocsr()
+    scaled = (sp.diags(TARGET_SUM / np.maximum(library, 1.0)) @ counts.astype(np.float64)).log1p().tocsr()
     mean = np.asarray(scaled.mean(0)).ravel()
     variance = np.asarray(scaled.multiply(scaled).mean(0)).ravel() - mean**2
     scaled = (scaled @ sp.diags(1 / (np.sqrt(np.maximum(variance, 0)) + SCALE_OFFSET))).tocsr()

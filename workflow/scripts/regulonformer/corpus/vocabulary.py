@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from regulonformer.errors import InputError
+from regulonformer.gene_names import ALIAS, CASE, ID, SYMBOL
 
 COLUMNS = ["token", "gene_id", "symbol", "is_tf", "chrom", "tss"]
 # An edge of score zero still has a logarithm.
@@ -18,9 +19,10 @@ def build_vocabulary(genes: pd.DataFrame, tfs: set[str]) -> pd.DataFrame:
     Parameters
     ----------
     genes
-        Index: unique symbol. Columns gene_id, chrom, tss where known.
+        Genes of the matrices, as the merging step found them in the annotation. Index: unique symbol. Columns stable_id
+        (or else gene_id), chrom, tss where known.
     tfs
-        Symbols of transcription factors; those that are no gene of the data are left out.
+        Symbols of transcription factors, spelt as the genes; those that are no gene of the data are left out.
 
     Returns
     -------
@@ -28,12 +30,48 @@ def build_vocabulary(genes: pd.DataFrame, tfs: set[str]) -> pd.DataFrame:
         Columns token (0..N-1), gene_id, symbol, is_tf, chrom, tss.
     """
     table = pd.DataFrame({"symbol": genes.index.astype(str)})
+    given = genes.assign(gene_id=genes["stable_id"]) if "stable_id" in genes else genes
     for column in ("gene_id", "chrom", "tss"):
-        table[column] = genes[column].to_numpy() if column in genes else ""
+        table[column] = given[column].to_numpy() if column in given else ""
     table["is_tf"] = table["symbol"].isin(tfs)
     table = table.sort_values("is_tf", ascending=False, kind="stable", ignore_index=True)
     table["token"] = np.arange(len(table))
     return table[COLUMNS]
+
+
+def unplaced(genes: pd.DataFrame) -> pd.DataFrame:
+    """Genes of the matrices that the annotation lacks; they are tokens without a place: name, file, reason."""
+    if "match" not in genes:
+        return pd.DataFrame(columns=["name", "file", "reason"])
+    lost = genes[~genes["match"].isin([ID, SYMBOL, ALIAS, CASE])]
+    return pd.DataFrame({"name": lost.index, "file": "count matrices", "reason": lost["match"].to_numpy()})
+
+
+def describe(vocabulary: pd.DataFrame, genes: pd.DataFrame, peaks: pd.DataFrame, unmapped: pd.DataFrame) -> dict:
+    """What the vocabulary holds, and what names stand for none of its genes.
+
+    Parameters
+    ----------
+    vocabulary
+        From `build_vocabulary`.
+    genes
+        Genes of the matrices, with `match` where an annotation was given.
+    peaks
+        promoter_peaks and linked_peaks of every token.
+    unmapped
+        name, file, reason.
+    """
+    by_file = unmapped.groupby(["file", "reason"]).size()
+    return {
+        "genes": len(vocabulary),
+        "tfs": int(vocabulary["is_tf"].sum()),
+        "found_in_annotation_by": genes["match"].value_counts().sort_index().to_dict() if "match" in genes else {},
+        "genes_with_promoter_peak": int((peaks["promoter_peaks"] > 0).sum()),
+        "genes_with_linked_peak": int((peaks["linked_peaks"] > 0).sum()),
+        "promoter_peaks": int(peaks["promoter_peaks"].sum()),
+        "linked_peaks": int(peaks["linked_peaks"].sum()),
+        "unmapped": {file: by_file[file].to_dict() for file in by_file.index.unique("file")},
+    }
 
 
 def read_vocabulary(path) -> pd.DataFrame:

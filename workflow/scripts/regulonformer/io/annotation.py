@@ -1,7 +1,12 @@
 """Read genes and transcription start sites from GTF, GFF3 or BED. Coordinates become 0-based, half-open."""
 
 import gzip
+import re
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,10 +15,42 @@ from regulonformer.errors import InputError
 
 GENE_COLUMNS = ["gene_id", "symbol", "chrom", "start", "end", "strand", "gene_type"]
 TSS_COLUMNS = ["gene_id", "symbol", "chrom", "tss", "strand"]
+PLACE = ["Feature", "Chromosome", "Start", "End", "Strand"]
+ID, SYMBOL, TYPE = (
+    ["gene_id", "ID"],
+    ["gene_name", "Name", "gene_symbol", "gene"],
+    ["gene_type", "gene_biotype", "biotype"],
+)
+# What lies inside a transcript is nine lines of ten in an annotation, and says nothing about genes and their starts.
+PARTS = {"exon", "CDS", "UTR", "five_prime_UTR", "three_prime_UTR", "start_codon", "stop_codon", "Selenocysteine"}
+PARTS |= {"five_prime_utr", "three_prime_utr", "intron", "stop_codon_redefined_as_selenocysteine"}
+# pyranges makes a column of every attribute, so that lines are parsed in blocks and only our columns are kept.
+BLOCK_LINES = 50_000
+EMPTY_ATTRIBUTE = re.compile(r' ?\w+ "";')
+VERSION = r"^(ENS[A-Z]*\d{11})\.\d+"
 
 
-def read_genes(path) -> pd.DataFrame:
-    """Read the genes of an annotation.
+class Annotation(NamedTuple):
+    """Genes and their starts.
+
+    Attributes
+    ----------
+    genes
+        gene_id (without version), symbol, chrom, start, end, strand, gene_type ("" if unknown); one row per gene.
+    tss
+        gene_id, symbol, chrom, tss (0-based position of the first transcribed base), strand; one row per distinct start
+        of a gene's transcripts. A BED has one start per gene and row; a GTF or GFF3 without transcripts likewise.
+    repeated_ids
+        Gene records left out, because their id is there before; their starts are kept.
+    """
+
+    genes: pd.DataFrame
+    tss: pd.DataFrame
+    repeated_ids: int = 0
+
+
+def read_annotation(path) -> Annotation:
+    """Read genes and transcription start sites in one pass and bounded memory.
 
     Parameters
     ----------
@@ -22,46 +59,56 @@ def read_genes(path) -> pd.DataFrame:
         score, strand), or five (chrom, start, end, symbol, strand); a header line starting with "#" may name the
         columns `Ensembl_ID`/`gene_id` and `gene_type`. All may be gzip-compressed.
 
-    Returns
-    -------
-    pandas.DataFrame
-        gene_id (without version), symbol, chrom, start, end, strand, gene_type ("" if unknown); one row per gene.
-
     Raises
     ------
     InputError
-        If the file holds no gene.
+        If the file holds no gene, or cannot be read.
     """
     kind = _kind(path)
     if kind == "bed":
-        genes = _read_bed_genes(path)
+        genes = units = _read_bed_genes(path)
     else:
         records = _read_records(path, kind)
-        rows = records["Feature"].eq("gene") if kind == "gtf" else _gff_genes(records)
-        genes = _as_genes(records[rows])
+        genes = _as_genes(records[_is_gene(records, kind)])
+        units = _as_genes(records[records["Feature"].eq("transcript")]) if kind == "gtf" else _gff_transcripts(records)
     if genes.empty:
         raise InputError(path, "holds no gene", "Give a GTF or GFF3 with gene records, or a BED of genes")
-    return genes.drop_duplicates("gene_id", ignore_index=True)
+    units = genes if units.empty else units
+    tss = units.assign(tss=tss_position(units))[TSS_COLUMNS].drop_duplicates(ignore_index=True)
+    unique = genes.drop_duplicates("gene_id", ignore_index=True)
+    return Annotation(unique, tss, len(genes) - len(unique))
+
+
+def read_genes(path) -> pd.DataFrame:
+    """Genes of an annotation; see `read_annotation`."""
+    return read_annotation(path).genes
 
 
 def read_tss(path) -> pd.DataFrame:
-    """Read the distinct transcription start sites (one per transcript start) of an annotation.
+    """Distinct transcription start sites of an annotation; see `read_annotation`."""
+    return read_annotation(path).tss
 
-    Returns
-    -------
-    pandas.DataFrame
-        gene_id, symbol, chrom, tss (0-based position of the first transcribed base), strand.
-        A BED has one start per gene and row; a GTF or GFF3 without transcripts likewise.
-    """
-    kind = _kind(path)
-    if kind == "bed":
-        units = _read_bed_genes(path)
-    else:
-        records = _read_records(path, kind)
-        units = _as_genes(records[records["Feature"].eq("transcript")]) if kind == "gtf" else _gff_transcripts(records)
-        if units.empty:
-            units = read_genes(path)
-    return units.assign(tss=tss_position(units))[TSS_COLUMNS].drop_duplicates(ignore_index=True)
+
+def describe(annotation: Annotation) -> dict:
+    """Counts that tell whether an annotation is what it should be, with examples of what may surprise."""
+    genes = annotation.genes
+    named = genes[genes["symbol"] != genes["gene_id"]]
+    duplicated = named.loc[named["symbol"].duplicated(keep=False), "symbol"]
+    return {
+        "genes": len(genes),
+        "tss": len(annotation.tss),
+        "chromosomes": int(genes["chrom"].nunique()),
+        "protein_coding": int(genes["gene_type"].eq("protein_coding").sum()),
+        "repeated_ids": annotation.repeated_ids,
+        "ids_without_symbol": len(genes) - len(named),
+        "genes_with_a_shared_symbol": len(duplicated),
+        "shared_symbols": duplicated.drop_duplicates().sort_values().tolist(),
+    }
+
+
+def without_version(ids) -> pd.Series:
+    """Stable ids: Ensembl ids without their version ("ENSG00000141510.18" is "ENSG00000141510"); others as they are."""
+    return pd.Series(ids, dtype=object).astype(str).str.replace(VERSION, r"\1", regex=True)
 
 
 def tss_position(genes: pd.DataFrame) -> np.ndarray:
@@ -80,23 +127,48 @@ def _kind(path) -> str:
 
 
 def _read_records(path, kind: str) -> pd.DataFrame:
-    import pyranges as pr
-
+    """Genes and transcripts of a GTF or GFF3, with the attributes that we use."""
+    tables = []
     try:
-        records = (pr.read_gtf if kind == "gtf" else pr.read_gff3)(str(path), as_df=True)
+        with gzip.open(path, "rt") if str(path).endswith(".gz") else open(path) as handle:
+            lines = _units(handle)
+            while block := list(islice(lines, BLOCK_LINES)):
+                tables.append(_parse(block, kind))
+    except InputError:
+        raise
     except Exception as error:  # pyranges lets pandas and regular-expression errors through
         raise InputError(
             path, f"not readable as {kind.upper()} ({error})", "Check that the file is complete"
         ) from error
-    return records
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*PLACE, *ID, "Parent"])
+
+
+def _units(handle) -> Iterator[str]:
+    """Lines of an annotation that are neither comments nor parts of transcripts."""
+    for line in handle:
+        fields = line.split("\t", 3)
+        if not line.startswith("#") and len(fields) == 4 and fields[2] not in PARTS:
+            # pyranges would read an empty attribute as "NA".
+            yield EMPTY_ATTRIBUTE.sub("", line) if '""' in line else line
+
+
+def _parse(lines: list[str], kind: str) -> pd.DataFrame:
+    """Our columns of some lines, read by pyranges (which takes files alone)."""
+    import pyranges as pr
+
+    with tempfile.NamedTemporaryFile("wt", suffix=f".{kind}") as file:
+        file.writelines(lines)
+        file.flush()
+        records = (pr.read_gtf if kind == "gtf" else pr.read_gff3)(file.name, as_df=True)
+    wanted = [*PLACE, *ID, *SYMBOL, *TYPE, "Parent"]
+    records = records[[column for column in wanted if column in records]]
+    return records.astype({"Feature": object, "Chromosome": object, "Strand": object})
 
 
 def _as_genes(records: pd.DataFrame) -> pd.DataFrame:
     """Rows of a GTF or GFF3 in our columns; the id stands in for a missing symbol."""
-    gene_id = (
-        _first(records, ["gene_id", "ID"]).str.removeprefix("gene:").str.replace(r"(?<=\d{6})\.\d+$", "", regex=True)
-    )
-    symbol = _first(records, ["gene_name", "Name", "gene_symbol", "gene"])
+    gene_id = without_version(_first(records, ID).str.removeprefix("gene:"))
+    symbol = _first(records, SYMBOL)
     table = {
         "gene_id": gene_id,
         "symbol": symbol.where(symbol != "", gene_id),
@@ -104,7 +176,7 @@ def _as_genes(records: pd.DataFrame) -> pd.DataFrame:
         "start": records["Start"].astype(np.int64),
         "end": records["End"].astype(np.int64),
         "strand": records["Strand"].astype(str),
-        "gene_type": _first(records, ["gene_type", "gene_biotype", "biotype"]),
+        "gene_type": _first(records, TYPE),
     }
     return pd.DataFrame(table, columns=GENE_COLUMNS).reset_index(drop=True)
 
@@ -118,15 +190,15 @@ def _first(records: pd.DataFrame, names: list[str]) -> pd.Series:
     return value
 
 
-def _gff_genes(records: pd.DataFrame) -> pd.Series:
-    """GFF3 genes: features called "gene" or, in Ensembl's files, `ncRNA_gene`, `pseudogene` with a gene id."""
-    ids = _first(records, ["ID"])
-    return records["Feature"].astype(str).eq("gene") | ids.str.startswith("gene:")
+def _is_gene(records: pd.DataFrame, kind: str) -> pd.Series:
+    """Rows that are genes: called "gene" or, in Ensembl's GFF3, `ncRNA_gene`, `pseudogene` with a gene id."""
+    called = records["Feature"].astype(str).eq("gene")
+    return called if kind == "gtf" else called | _first(records, ["ID"]).str.startswith("gene:")
 
 
 def _gff_transcripts(records: pd.DataFrame) -> pd.DataFrame:
     """GFF3 transcripts are the children of genes; they take gene id, symbol and type from their parent."""
-    genes = records[_gff_genes(records)]
+    genes = records[_is_gene(records, "gff")]
     parents = _as_genes(genes).assign(parent=_first(genes, ["ID"]).to_numpy()).drop_duplicates("parent")
     place = {"parent": _first(records, ["Parent"]), "chrom": records["Chromosome"].astype(str)}
     place |= {"start": records["Start"], "end": records["End"], "strand": records["Strand"].astype(str)}
@@ -147,7 +219,7 @@ def _read_bed_genes(path) -> pd.DataFrame:
     if not strand.isin(["+", "-", "."]).all():
         raise InputError(path, f"strand {strand[~strand.isin(['+', '-', '.'])].iloc[0]!r}", "Strand is + or -")
     columns = {name.lower(): table.iloc[:, i].astype(str) for i, name in enumerate(names[:n_columns])}
-    gene_id = columns.get("ensembl_id", columns.get("gene_id", symbol)).str.replace(r"(?<=\d{6})\.\d+$", "", regex=True)
+    gene_id = without_version(columns.get("ensembl_id", columns.get("gene_id", symbol)))
     genes = table[["chrom", "start", "end"]].assign(
         gene_id=gene_id, symbol=symbol, strand=strand, gene_type=columns.get("gene_type", "")
     )

@@ -1,8 +1,12 @@
 """Stream 10x fragment files in batches, and write them."""
 
 import gzip
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +16,13 @@ from regulonformer.errors import InputError
 
 COLUMNS = ["chrom", "start", "end", "barcode", "count", "strand"]
 MITOCHONDRIA = ("chrM", "MT", "chrMT", "M")
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+BGZF_BLOCK_HEADER = 18
+REWRITE = "Write it again with bgzip; lines need chrom, start, end, barcode[, count[, strand]] with tabs"
 
 
 class FragmentBatch(NamedTuple):
-    """Some fragments, coded: arrays of one length.
+    """Some fragments in file order, coded: arrays of one length.
 
     Attributes
     ----------
@@ -25,12 +32,15 @@ class FragmentBatch(NamedTuple):
         0-based, half-open coordinates (bp): Tn5 cut at `start` and at `end - 1`.
     barcode
         Index into the barcodes asked for; -1 for any other barcode.
+    reads
+        Read pairs that support the fragment (column 5); 0 where the file does not say.
     """
 
     chrom: np.ndarray
     start: np.ndarray
     end: np.ndarray
     barcode: np.ndarray
+    reads: np.ndarray
 
 
 def chromosomes(path) -> list[str]:
@@ -52,9 +62,9 @@ def chromosomes(path) -> list[str]:
 
 
 def stream_fragments(
-    path, *, chromosomes: Sequence[str], barcodes: Sequence[str], block_bytes: int = 16 << 20
+    path, *, chromosomes: Sequence[str], barcodes: Sequence[str], threads: int = 1, block_bytes: int = 1 << 19
 ) -> Iterator[FragmentBatch]:
-    """Read a fragment file from its start to its end in batches of bounded memory.
+    """Read a fragment file from its start to its end in batches of bounded memory, always the same ones.
 
     Comment lines at the top are skipped; 4 to 6 columns are read (chrom, start, end, barcode, read count, strand).
 
@@ -64,13 +74,16 @@ def stream_fragments(
         Fragment file, plain, gzip or bgzip.
     chromosomes, barcodes
         Names that get a code.
+    threads
+        Threads that decompress (bgzip alone can be shared out) and parse, some batches ahead of the caller; 1 works in
+        the caller's thread.
     block_bytes
-        Decompressed bytes per batch.
+        Bytes read from the file per batch.
 
     Raises
     ------
     InputError
-        If the file cannot be read, a line has another number of columns, or an interval is empty.
+        If the file cannot be read or was cut off, a line has another number of columns, or an interval is empty.
 
     References
     ----------
@@ -81,21 +94,16 @@ def stream_fragments(
     skip, n_columns = _layout(path)
     if n_columns == 0:
         return
-    chrom_set, barcode_set = pa.array(list(chromosomes), pa.string()), pa.array(list(barcodes), pa.string())
+    codes = (pa.array(list(chromosomes), pa.string()), pa.array(list(barcodes), pa.string()))
+    parse = partial(_parse, path=path, columns=COLUMNS[:n_columns], codes=codes)
     try:
-        with pa.input_stream(str(path), compression="gzip" if _is_gzip(path) else None) as source:
-            for batch in _reader(source, skip, n_columns, block_bytes):
-                start, end = (batch.column(name).to_numpy() for name in ("start", "end"))
-                if (end <= start).any() or (start < 0).any():
-                    at = int(np.argmax((end <= start) | (start < 0)))
-                    value = f"{batch.column('chrom')[at]}:{start[at]}-{end[at]}"
-                    raise InputError(path, f"fragment {value} is no interval", "Give 0 <= start < end")
-                yield FragmentBatch(
-                    _codes(batch.column("chrom"), chrom_set), start, end, _codes(batch.column("barcode"), barcode_set)
-                )
-    except (pa.ArrowInvalid, OSError) as error:
-        fix = "Write it again with bgzip; lines need chrom, start, end, barcode[, count[, strand]] with tabs"
-        raise InputError(path, f"not a readable fragment file ({str(error).splitlines()[0]})", fix) from error
+        with ThreadPoolExecutor(threads) as pool:
+            compute = partial(_in_order, pool, ahead=threads) if threads > 1 else map
+            yield from compute(parse, _whole_lines(_texts(path, block_bytes, compute), skip))
+    except (pa.ArrowInvalid, OSError, EOFError) as error:
+        # Arrow counts rows from the start of a batch: no help to find the line.
+        reason = re.sub(r"Row #\d+: ", "", str(error).splitlines()[0])
+        raise InputError(path, f"not a readable fragment file ({reason})", REWRITE) from error
 
 
 def write_fragments(table, path, *, header: Sequence[str] = ()) -> None:
@@ -148,23 +156,102 @@ def _layout(path) -> tuple[int, int]:
     return 0, 0
 
 
-def _reader(source, skip: int, n_columns: int, block_bytes: int):
+def _in_order(pool: ThreadPoolExecutor, function: Callable, items: Iterable, *, ahead: int) -> Iterator:
+    """Like `map`, but the pool works on up to `ahead` items that nobody has asked for yet."""
+    waiting = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _texts(path, block_bytes: int, compute: Callable) -> Iterator[bytes]:
+    """Decompressed pieces of a file."""
     import pyarrow as pa
+
+    with open(path, "rb") as handle:
+        # Every BGZF block is a gzip file of its own, so pieces of whole blocks decompress apart from each other.
+        if _bgzf_block_size(handle.read(BGZF_BLOCK_HEADER)):
+            handle.seek(0)
+            yield from compute(_inflate, _bgzf_blocks(path, handle, block_bytes))
+            return
+    with pa.input_stream(str(path), compression="gzip" if _is_gzip(path) else None) as handle:
+        while text := handle.read(4 * block_bytes):
+            yield text
+
+
+def _bgzf_block_size(header: bytes) -> int:
+    """Bytes of the BGZF block that starts with `header`; 0 if none does (SAM specification, section 4.1)."""
+    bgzf = header[:4] == BGZF_END[:4] and header[10:16] == BGZF_END[10:16]
+    return int.from_bytes(header[16:18], "little") + 1 if bgzf else 0
+
+
+def _bgzf_blocks(path, handle, block_bytes: int) -> Iterator[bytes]:
+    """Cut a BGZF file at the ends of its blocks, into pieces of about `block_bytes`."""
+    rest, last = b"", b""
+    while read := handle.read(block_bytes):
+        data, end = rest + read, 0
+        while len(data) - end >= BGZF_BLOCK_HEADER:
+            size = _bgzf_block_size(data[end : end + BGZF_BLOCK_HEADER])
+            if size == 0:
+                raise InputError(path, "is damaged: a bgzip block is broken", "Copy it again from its source")
+            if end + size > len(data):
+                break
+            end += size
+        whole, rest = data[:end], data[end:]
+        if whole:
+            last = whole[-len(BGZF_END) :]
+            yield whole
+    if rest or last != BGZF_END:
+        raise InputError(path, "was cut off: it lacks the end mark of bgzip", "Copy it again from its source")
+
+
+def _inflate(piece: bytes) -> bytes:
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.BufferReader(piece), "gzip").read()
+
+
+def _whole_lines(texts: Iterable[bytes], skip: int) -> Iterator[bytes]:
+    """Cut pieces of text at the ends of lines, without the first `skip` lines."""
+    rest = b""
+    for text in texts:
+        end = text.rfind(b"\n") + 1
+        lines, rest = rest + text[:end], rest + text if end == 0 else text[end:]
+        while skip and lines:
+            lines, skip = lines[lines.index(b"\n") + 1 :], skip - 1
+        if lines:
+            yield lines
+    if rest:
+        yield rest
+
+
+def _parse(text: bytes, *, path, columns: list[str], codes: tuple) -> FragmentBatch:
+    import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import csv
 
-    text = pa.dictionary(pa.int32(), pa.string())
-    types = {"chrom": text, "start": pa.int64(), "end": pa.int64(), "barcode": text}
-    return csv.open_csv(
-        source,
-        read_options=csv.ReadOptions(column_names=COLUMNS[:n_columns], skip_rows=skip, block_size=block_bytes),
+    number, name = pa.int32(), pa.string()
+    types = dict(zip(columns, [name, number, number, name, number], strict=False))
+    table = csv.read_csv(
+        pa.py_buffer(text),
+        # One block: the text is bounded as it is, and the thread is one of a pool.
+        read_options=csv.ReadOptions(column_names=columns, block_size=len(text), use_threads=False),
         parse_options=csv.ParseOptions(delimiter="\t", quote_char=False),
-        convert_options=csv.ConvertOptions(column_types=types, include_columns=list(types)),
+        convert_options=csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[]),
+        memory_pool=pa.system_memory_pool(),  # Arrow's own pool keeps much of what a batch gives back
     )
-
-
-def _codes(column, names) -> np.ndarray:
-    """Code a dictionary-encoded column by the position of its values in `names`; -1 where absent."""
-    import pyarrow.compute as pc
-
-    known = pc.fill_null(pc.index_in(column.dictionary, value_set=names), -1).to_numpy()
-    return known[column.indices.to_numpy()]
+    start, end = table["start"].to_numpy(), table["end"].to_numpy()
+    bad = (end <= start) | (start < 0)
+    if bad.any():
+        at = int(np.argmax(bad))
+        value = f"{table['chrom'][at]}:{start[at]}-{end[at]}"
+        raise InputError(path, f"fragment {value} is no interval", "Give 0 <= start < end")
+    chrom, barcode = (
+        pc.fill_null(pc.index_in(table[column], value_set=names), -1).to_numpy()
+        for column, names in zip(("chrom", "barcode"), codes, strict=True)
+    )
+    reads = table["count"].to_numpy() if "count" in columns else np.zeros(len(start), np.int32)
+    return FragmentBatch(chrom, start, end, barcode, reads)

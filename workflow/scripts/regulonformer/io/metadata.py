@@ -3,10 +3,15 @@
 import pandas as pd
 
 from regulonformer.errors import InputError
-from regulonformer.io.tenx import cell_ids
 
 SAMPLE_COLUMNS = ("sample", "donor", "batch", "condition")
-FILE_COLUMNS = ("outs", "matrix_h5", "fragments", "peaks", "barcode_metrics", "labels", "genome")
+FILE_COLUMNS = ("outs", "matrix", "fragments", "peaks", "barcode_metrics", "labels", "genome")
+
+
+def cell_ids(sample: str, barcodes) -> pd.Index:
+    """Cell ids that are unique over libraries: the barcode, prefixed with its sample unless it already is."""
+    prefix = f"{sample}_"
+    return pd.Index([name if name.startswith(prefix) else prefix + name for name in map(str, barcodes)], dtype=object)
 
 
 def sample_table(sample: dict, barcodes) -> pd.DataFrame:

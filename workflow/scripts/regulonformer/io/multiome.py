@@ -2,6 +2,12 @@
 
 import warnings
 
+from regulonformer.io.store import write_mudata
+
+# gzip, because h5py's lzf gives other bytes each time; chunks that hold the counts of some dozen cells.
+STORAGE = {"compression": "gzip", "compression_opts": 1}
+BLOCK_STORAGE = STORAGE | {"chunks": (2**16,)}
+
 
 def make_mudata(tables: dict, obs):
     """Put modalities of the same cells, in the same order, under one cell table.
@@ -32,3 +38,43 @@ def take_cells(table, keep, ids):
     kept = table[keep].copy()
     kept.obs_names = ids[keep]
     return kept
+
+
+def write_in_blocks(path, obs, tables: dict, blocks) -> None:
+    """Write an h5mu file whose counts never lie in memory as a whole.
+
+    Parameters
+    ----------
+    path
+        File to write; muon reads it like any other.
+    obs
+        Cell table of the whole.
+    tables
+        Modality -> AnnData without X.
+    blocks
+        Iterable of dict, modality -> counts (csr, int32) of the next cells of it.
+    """
+    import h5py
+    import numpy as np
+    from anndata.io import sparse_dataset, write_elem
+    from scipy import sparse
+
+    write_mudata(make_mudata(tables, obs), path)
+    with h5py.File(path, "r+") as file:
+        for name, table in tables.items():
+            empty = sparse.csr_matrix((0, table.n_vars), dtype=np.int32)
+            empty.indptr = empty.indptr.astype(np.int64)  # room for more than 2^31 counts
+            write_elem(file[f"mod/{name}"], "X", empty, dataset_kwargs=BLOCK_STORAGE)
+        for block in blocks:
+            for name, counts in block.items():
+                sparse_dataset(file[f"mod/{name}/X"]).append(counts)
+
+
+def add_elements(path, modality: str, **elements) -> None:
+    """Write further elements of one modality (such as obsm or var) into an h5mu file."""
+    import h5py
+    from anndata.io import write_elem
+
+    with h5py.File(path, "r+") as file:
+        for name, element in elements.items():
+            write_elem(file[f"mod/{modality}"], name, element, dataset_kwargs=STORAGE)

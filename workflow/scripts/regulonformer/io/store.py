@@ -27,6 +27,13 @@ def write_tsv(table, path) -> None:
     table.to_csv(path, sep="\t", index=False, lineterminator="\n")
 
 
+def read_tsv(path):
+    """Read a TSV as text; a gene called NA stays a gene."""
+    import pandas as pd
+
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+
+
 def write_parquet(table, path) -> None:
     """Write a DataFrame, index included when it is named, as Parquet."""
     table.to_parquet(path, index=table.index.name is not None)
@@ -39,7 +46,12 @@ def read_parquet(path):
     return pd.read_parquet(path)
 
 
-def read_mudata(path):
+def open_mudata(path):
+    """Open an h5mu file and leave its matrices on disk, to be read by rows."""
+    return read_mudata(path, backed="r")
+
+
+def read_mudata(path, backed=None):
     """Read an h5mu file; columns stay where they were written."""
     import mudata
 
@@ -47,7 +59,7 @@ def read_mudata(path):
         warnings.simplefilter("ignore", FutureWarning)
         # A gene has the same name in every modality on purpose.
         warnings.filterwarnings("ignore", message="var_names are not unique")
-        return mudata.read_h5mu(path)
+        return mudata.read_h5mu(path, backed=backed)
 
 
 def write_mudata(data, path) -> None:
@@ -58,10 +70,10 @@ def write_mudata(data, path) -> None:
         data.write_h5mu(path, compression="gzip", compression_opts=1)
 
 
-def file_hash(path) -> str:
-    """SHA-256 of a file, as hex."""
+def file_hash(path, algorithm: str = "sha256") -> str:
+    """Checksum of a file, as hex."""
     with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
 def write_run_record(path, *, config: dict, seed: int, inputs, started: float, extra: dict | None = None) -> None:

@@ -1,4 +1,7 @@
-"""One set of non-overlapping peaks for all libraries."""
+"""One set of non-overlapping peaks for all libraries.
+
+Peaks come from libraries or, where they are called per group of cells, from groups: both are called sets here.
+"""
 
 import logging
 
@@ -44,62 +47,79 @@ def is_disjoint(peaks: pd.DataFrame) -> bool:
     return len(merge_overlapping(peaks)) == len(peaks)
 
 
-def consensus_peaks(sets: dict[str, pd.DataFrame], *, width: int, min_libraries: int = 1) -> tuple[pd.DataFrame, dict]:
+def consensus_peaks(
+    sets: dict[str, pd.DataFrame],
+    *,
+    width: int,
+    min_sets: int = 1,
+    lengths: dict[str, int] | None = None,
+    blacklist: pd.DataFrame | None = None,
+) -> tuple[pd.DataFrame, dict]:
     """Merge peak sets into non-overlapping peaks of one width, best first.
 
-    Every peak is set to `width` around its summit (its centre where none is given). The peak with the best score is
-    kept, all that overlap it go, and so on until every peak is kept or gone. Scores are ranks within their library, so
-    that a deep library does not win by depth; ties go to the peak found in more libraries, then to the first in order.
+    Every peak is set to `width` around its summit (its centre where none is given). Peaks that stick out of their
+    chromosome or share a base with the blacklist go first, so that they cannot displace a good one. Then the peak with
+    the best score is kept, all that overlap it go, and so on until every peak is kept or gone.
+
+    Scores are compared between sets by their quantile within the set, as ArchR does (`groupScoreQuantile`): MACS3's
+    -log10 q grows with depth, and a deep set would win everywhere. The older score per million (each score over the sum
+    of its set) is not used, because it lets a set win by having few peaks. Ties go to the peak found in more sets, then
+    to the first in order.
 
     Parameters
     ----------
     sets
-        Library -> table with chrom, start, end and, if known, score and summit (bp from start; negative for none).
+        Library or group -> table with chrom, start, end and, if known, score and summit (bp from start; negative for
+        none).
     width
         Width of every peak (bp).
-    min_libraries
-        Peaks that overlap the peaks of fewer libraries are left out.
+    min_sets
+        Peaks that overlap the peaks of fewer sets are left out.
+    lengths
+        Length (bp) of every chromosome, or None where the genome is not known.
+    blacklist
+        Regions with chrom, start, end, or None.
 
     Returns
     -------
     pandas.DataFrame
-        chrom, start, end, score (number of libraries), sorted.
+        chrom, start, end, score (number of sets), sorted.
     dict
         Counts of what was left out.
 
     References
     ----------
-    Corces et al. 2018, Science 362:eaav1898 (iterative overlap peak merging).
+    Corces et al. 2018, Science 362:eaav1898 (iterative overlap peak merging); Granja et al. 2021, Nat. Genet. 53:403
+    (ArchR, quantiles of scores).
     """
-    peaks = pd.concat(
-        [_fixed_width(table, width).assign(library=name) for name, table in sets.items()], ignore_index=True
-    )
+    sets = {name: table for name, table in sets.items() if len(table)}
+    peaks = pd.concat([_fixed_width(table, width) for table in sets.values()], ignore_index=True)
     n_before = len(peaks)
     inside = peaks["start"] >= 0
-    peaks = peaks[inside].reset_index(drop=True)
-    peaks["n_libraries"] = _support(peaks, sets)
-    supported = peaks["n_libraries"] >= min_libraries
-    best = peaks[supported].sort_values(
-        ["rank", "n_libraries", "chrom", "start"],
-        ascending=[False, False, True, True],
-        kind="stable",
-        ignore_index=True,
-    )
+    if lengths is not None:
+        # On a chromosome that the genome lacks the length is NaN, which no end is below.
+        inside &= peaks["end"] <= peaks["chrom"].map(lengths)
+    peaks, n_blacklisted = remove_blacklisted(peaks[inside].reset_index(drop=True), blacklist)
+    peaks["n_sets"] = _support(peaks, sets)
+    supported = peaks["n_sets"] >= min_sets
+    order = ["rank", "n_sets", "chrom", "start"]
+    best = peaks[supported].sort_values(order, ascending=[False, False, True, True], kind="stable", ignore_index=True)
     kept = _best_first(best)
     dropped = {
         "before": n_before,
-        "off_chromosome_start": int((~inside).sum()),
-        "in_too_few_libraries": int((~supported).sum()),
+        "off_chromosome": int((~inside).sum()),
+        "blacklisted": n_blacklisted,
+        "in_too_few_sets": int((~supported).sum()),
         "overlapping_a_better_one": int(len(best) - len(kept)),
     }
-    kept = kept.assign(score=kept["n_libraries"])[["chrom", "start", "end", "score"]]
+    kept = kept.assign(score=kept["n_sets"])[["chrom", "start", "end", "score"]]
     logging.info("consensus peaks: %d of %d", len(kept), n_before)
     return sort_peaks(kept), dropped
 
 
-def remove_blacklisted(peaks: pd.DataFrame, blacklist: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+def remove_blacklisted(peaks: pd.DataFrame, blacklist: pd.DataFrame | None) -> tuple[pd.DataFrame, int]:
     """Remove peaks that share a base with a blacklisted region; the rest, and how many went."""
-    if peaks.empty or blacklist.empty:
+    if blacklist is None or peaks.empty or blacklist.empty:
         return peaks, 0
     hit = as_ranges(peaks, row=np.arange(len(peaks))).overlap(as_ranges(blacklist)).df
     rows = set() if hit.empty else set(hit["row"])
@@ -120,7 +140,7 @@ def clip_to_chromosomes(peaks: pd.DataFrame, lengths: dict[str, int]) -> tuple[p
 
 
 def _fixed_width(peaks: pd.DataFrame, width: int) -> pd.DataFrame:
-    """Peaks of one width, with the rank of their score in (0, 1] (1 for all where there are no scores)."""
+    """Peaks of one width, with the quantile of their score in (0, 1] (1 for all where there are no scores)."""
     summit = peaks["start"] + (peaks["end"] - peaks["start"]) // 2
     if "summit" in peaks:
         summit = summit.where(peaks["summit"] < 0, peaks["start"] + peaks["summit"])
@@ -137,7 +157,7 @@ def _fixed_width(peaks: pd.DataFrame, width: int) -> pd.DataFrame:
 
 
 def _support(peaks: pd.DataFrame, sets: dict[str, pd.DataFrame]) -> np.ndarray:
-    """Count, for each row, the libraries with a peak that overlaps it."""
+    """Count, for each row, the sets with a peak that overlaps it."""
     support, ranges = np.zeros(len(peaks), np.int64), as_ranges(peaks, row=np.arange(len(peaks)))
     for table in sets.values():
         hit = ranges.overlap(as_ranges(table)).df

@@ -1,4 +1,4 @@
-"""Call peaks of one library with the MACS3 command line."""
+"""Call peaks of libraries, or of groups of cells, with the MACS3 command line."""
 
 import logging
 import shutil
@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,45 +21,77 @@ INSTALL = "pip install 'macs3==3.0.4'"
 SHIFT, EXTENSION = -75, 150
 
 
-def call_library_peaks(libraries: dict, files: dict, settings: dict) -> dict[str, pd.DataFrame]:
-    """Call the peaks of every library from the fragments of its kept cells.
+class Group(NamedTuple):
+    """Cells whose peaks are called together.
+
+    Attributes
+    ----------
+    n_cells
+        Number of cells.
+    sources
+        Fragment file and barcodes, one pair per library.
+    """
+
+    n_cells: int
+    sources: list[tuple[str, list[str]]]
+
+
+def group_cells(cells: dict[str, pd.DataFrame], files: dict, column: str) -> tuple[dict[str, Group], int]:
+    """Divide the cells of all libraries into groups by a column; a group pools cells of several libraries.
 
     Parameters
     ----------
-    libraries
-        Library -> MuData from the ingest.
+    cells
+        Library -> table of cells with `barcode` and the column.
     files
         Library -> fragment file.
-    settings
-        Config section `features`: macs3_qvalue, macs3_genome_size.
+    column
+        `sample`, `donor`, `condition` or any other column of sheet or labels.
 
     Returns
     -------
-    dict
-        Library -> peaks, as `call_peaks` returns them.
+    groups
+        Value of the column -> group, by name.
+    n_without
+        Cells without a value, which take no part in peak calling.
+
+    Raises
+    ------
+    InputError
+        If a library has no fragments, or no cell has a value.
     """
-    missing = sorted(set(libraries) - set(files))
-    if missing:
+    if missing := sorted(set(cells) - set(files)):
         problem = f"libraries with neither peaks nor fragments: {', '.join(missing)}"
         raise InputError("features.peaks", problem, "Give one of them in the sample sheet")
-    options = {"q_value": float(settings.get("macs3_qvalue", 0.05)), "genome_size": settings.get("macs3_genome_size")}
-    return {name: call_peaks(files[name], list(data.obs["barcode"]), **options) for name, data in libraries.items()}
+    groups, n_without = {}, 0
+    for library, table in cells.items():
+        # A library without the column has no labels: its cells are counted below.
+        values = table.get(column, pd.Series("", table.index)).astype(object).fillna("").astype(str)
+        n_without += int((values == "").sum())
+        for value, barcodes in table["barcode"].astype(str).groupby(values):
+            if value:
+                before = groups.get(value, Group(0, []))
+                source = (files[library], barcodes.tolist())
+                groups[value] = Group(before.n_cells + len(barcodes), [*before.sources, source])
+    if not groups:
+        known = sorted({str(name) for table in cells.values() for name in table.columns})
+        problem = f"is '{column}', but no cell has a value of it"
+        raise InputError("features.peak_group", problem, f"Choose one of {', '.join(known)}")
+    return dict(sorted(groups.items())), n_without
 
 
 def call_peaks(
-    fragments, barcodes: Sequence[str], *, q_value: float, genome_size: str | float | None = None
+    sources: Sequence[tuple[str, Sequence[str]]], *, q_value: float, genome_size: str | float | None = None
 ) -> pd.DataFrame:
-    """Call peaks from the Tn5 cuts of the given barcodes.
+    """Call peaks from the Tn5 cuts of the given cells, pooled.
 
     Both cuts of every fragment are handed to MACS3 as 1 bp reads, shifted by -75 and extended to 150 bp, so that the
     pile-up is centred on the cut.
 
     Parameters
     ----------
-    fragments
-        10x fragment file with its index.
-    barcodes
-        Barcodes whose fragments are used; mitochondrial fragments are left out.
+    sources
+        10x fragment files and the barcodes whose fragments are used; mitochondrial fragments are left out.
     q_value
         False discovery rate of the peaks.
     genome_size
@@ -67,34 +100,35 @@ def call_peaks(
     Returns
     -------
     pandas.DataFrame
-        narrowPeak columns: chrom, start, end, name, score, ..., q_value (-log10), summit (bp from start).
+        narrowPeak columns: chrom, start, end, name, score (-log10 q), ..., summit (bp from start); no row where the
+        cells have no fragments.
 
     Raises
     ------
     InputError
-        If MACS3 is missing or fails, or the barcodes have no fragments.
+        If MACS3 is missing or fails.
 
     References
     ----------
     Zhang et al. 2008, Genome Biology 9:R137; https://macs3-project.github.io/MACS/docs/callpeak.html
     """
-    program = find_macs3()
+    program, where = find_macs3(), ", ".join(str(path) for path, _ in sources)
     with tempfile.TemporaryDirectory() as folder:
-        n_cuts, span = _write_cuts(fragments, barcodes, Path(folder) / "cuts.bed")
+        n_cuts, span = _write_cuts(sources, Path(folder) / "cuts.bed")
         if n_cuts == 0:
-            raise InputError(fragments, "no fragment of a kept cell", "Check that its barcodes are those of the matrix")
+            logging.warning("%s: no fragment of these cells", where)
+            return pd.DataFrame({"chrom": [], "start": [], "end": []}).astype({"start": np.int64, "end": np.int64})
         command = [program, "callpeak", "--treatment", "cuts.bed", "--format", "BED", "--nomodel"]
         command += ["--shift", str(SHIFT), "--extsize", str(EXTENSION), "--keep-dup", "all", "--call-summits"]
-        command += ["--qvalue", str(q_value), "--gsize", str(genome_size or span), "--name", "library"]
-        logging.info("%s: %d cuts; %s", fragments, n_cuts, " ".join(command))
+        command += ["--qvalue", str(q_value), "--gsize", str(genome_size or span), "--name", "called"]
+        logging.info("%s: %d cuts; %s", where, n_cuts, " ".join(command))
         run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if run.returncode:
             last = (run.stderr.strip().splitlines() or ["no message"])[-1]
-            raise InputError(
-                fragments, f"macs3 callpeak failed ({last})", "Check the fragments, or give peaks in the sample sheet"
-            )
-        peaks = read_bed(Path(folder) / "library_peaks.narrowPeak")
-    logging.info("%s: %d peaks", fragments, len(peaks))
+            fix = "Check the fragments, or give peaks in the sample sheet"
+            raise InputError(where, f"macs3 callpeak failed ({last})", fix)
+        peaks = read_bed(Path(folder) / "called_peaks.narrowPeak")
+    logging.info("%s: %d peaks", where, len(peaks))
     # With --call-summits a peak of several summits is on several lines, which share its interval: each is one summit.
     return peaks.assign(score=peaks.get("q_value", 0.0))
 
@@ -111,20 +145,21 @@ def find_macs3() -> str:
     return program
 
 
-def _write_cuts(fragments, barcodes: Sequence[str], path: Path) -> tuple[int, int]:
+def _write_cuts(sources, path: Path) -> tuple[int, int]:
     """Write both cuts of every fragment as BED; return their number and the bp that they span, over chromosomes."""
-    names = list(dict.fromkeys([*chromosomes(fragments), *MITOCHONDRIA]))
+    names = list(dict.fromkeys(name for file, _ in sources for name in [*chromosomes(file), *MITOCHONDRIA]))
     labels = np.array(names, dtype=object)
     first, last = np.full(len(names), np.iinfo(np.int64).max), np.zeros(len(names), np.int64)
     n_cuts = 0
     with open(path, "w") as handle:
-        for batch in stream_fragments(fragments, chromosomes=names, barcodes=barcodes):
-            batch = nuclear(select(batch, (batch.barcode >= 0) & (batch.chrom >= 0)), names)
-            np.minimum.at(first, batch.chrom, batch.start)
-            np.maximum.at(last, batch.chrom, batch.end)
-            for cut in (batch.start, batch.end - 1):
-                table = pd.DataFrame({"chrom": labels[batch.chrom], "start": cut, "end": cut + 1})
-                table.assign(name="cut", score=0, strand="+").to_csv(handle, sep="\t", header=False, index=False)
-            n_cuts += 2 * len(batch.start)
+        for fragments, barcodes in sources:
+            for batch in stream_fragments(fragments, chromosomes=names, barcodes=barcodes):
+                batch = nuclear(select(batch, (batch.barcode >= 0) & (batch.chrom >= 0)), names)
+                np.minimum.at(first, batch.chrom, batch.start)
+                np.maximum.at(last, batch.chrom, batch.end)
+                for cut in (batch.start, batch.end - 1):
+                    table = pd.DataFrame({"chrom": labels[batch.chrom], "start": cut, "end": cut + 1})
+                    table.assign(name="cut", score=0, strand="+").to_csv(handle, sep="\t", header=False, index=False)
+                n_cuts += 2 * len(batch.start)
     covered = last > 0
     return n_cuts, int((last[covered] - first[covered]).sum())

@@ -5,14 +5,29 @@ import pandas as pd
 from scipy import sparse
 
 from regulonformer.errors import InputError
-from regulonformer.prior.metacells import metacell_profiles, metacells_of, standardise
+from regulonformer.gene_names import GeneNames
+from regulonformer.io.gene_lists import read_tf_list
+from regulonformer.prior.association import basis_of, denoise
 from regulonformer.prior.motifs import read_hits
-from regulonformer.prior.network import fit_to_genes, match_symbols, read_network
-from regulonformer.prior.regulons import Evidence, motif_strength
+from regulonformer.prior.network import fit_to_genes, read_network
+from regulonformer.prior.regulons import Evidence
+from regulonformer.prior.sites import fit_sites
+
+# Correlations over fewer cells mean nothing: then support alone decides.
+MIN_CELLS = 50
 
 
-def gather(multiome, links: pd.DataFrame, *, metacell_size: int, min_link_score: float) -> tuple[Evidence, dict]:
-    """Expression over metacells, and the links that are strong enough and name a known gene.
+def profiles(multiome, modality: str) -> np.ndarray:
+    """Denoised profiles of genes or peaks, features x components; all zero, hence without a say, if cells are few."""
+    matrix = multiome[modality]
+    if multiome.n_obs < MIN_CELLS:
+        return np.zeros((matrix.n_vars, 1), dtype=np.float32)
+    basis = basis_of(np.asarray(multiome["rna"].obsm["X_pca"]), multiome.obs["sample"].astype(str).to_numpy())
+    return denoise(matrix.X, basis)[0]
+
+
+def gather(multiome, links: pd.DataFrame, *, min_link_score: float) -> tuple[Evidence, dict]:
+    """Expression of all genes, and the links that are strong enough and name a known gene.
 
     Parameters
     ----------
@@ -20,8 +35,6 @@ def gather(multiome, links: pd.DataFrame, *, metacell_size: int, min_link_score:
         MuData with RNA counts and X_pca.
     links
         peak, gene, score.
-    metacell_size
-        Cells per metacell.
     min_link_score
         Links below this carry no edge.
 
@@ -30,26 +43,36 @@ def gather(multiome, links: pd.DataFrame, *, metacell_size: int, min_link_score:
     evidence
         Without motifs and network.
     counts
-        Links by what became of them; metacells.
+        Links by what became of them; cells; genes that do not vary.
     """
     genes = pd.Index(multiome["rna"].var_names.astype(str))
-    metacell_of_cell, samples = metacells_of(multiome, metacell_size)
-    expression = standardise(metacell_profiles(multiome["rna"].X, metacell_of_cell), samples)
+    expression = profiles(multiome, "rna")
     row = genes.get_indexer(links["gene"])
     weak = (links["score"] < min_link_score).to_numpy()
     kept = (row >= 0) & ~weak
     used = links[kept]
     evidence = Evidence(genes, expression, row[kept], used["peak"].to_numpy(dtype=object), used["score"].to_numpy())
     counts = {
+        "cells": multiome.n_obs,
+        "genes_without_variance": int((~expression.any(axis=1)).sum()),
         "links": len(links),
         "links_below_min_score": int(weak.sum()),
         "links_of_unknown_genes": int((row < 0).sum()),
     }
-    return evidence, counts | {"metacells": len(samples)}
+    return evidence, counts
 
 
-def add_motifs(evidence: Evidence, path) -> dict:
-    """Add the motif sites of a scan to the evidence, and return what the scan counted.
+def add_motifs(evidence: Evidence, path, multiome) -> dict:
+    """Add the motif sites of a scan to the evidence, and return what the scan counted and what its sites are worth.
+
+    Parameters
+    ----------
+    evidence
+        See `gather`.
+    path
+        npz file of a scan.
+    multiome
+        The MuData that the evidence came from.
 
     Raises
     ------
@@ -62,31 +85,48 @@ def add_motifs(evidence: Evidence, path) -> dict:
     if len(evidence.link_peak) and not len(linked):
         problem = f"none of its peaks (like {hits.peaks[0]}) is linked (links name peaks like {evidence.link_peak[0]})"
         raise InputError(path, problem, "Scan the peaks of this run again")
+    accessibility = profiles(multiome, "atac")
+    # A peak that was scanned and then filtered out has no profile.
+    of_peak = multiome["atac"].var_names.get_indexer(hits.peaks)
+    peaks = np.vstack([accessibility, np.zeros_like(accessibility[:1])])[of_peak]
+    tfs = evidence.expression[evidence.genes.get_indexer(hits.tfs)]
+    evidence.site_probability, strata = fit_sites(hits.scores, tfs, peaks)
     evidence.motif_row = {tf: row for row, tf in enumerate(hits.tfs)}
-    evidence.motif_sites = sparse.csr_matrix(hits.scores, dtype=float)
-    evidence.motif_sites.data = motif_strength(evidence.motif_sites.data)
     shape = (len(hits.peaks), len(evidence.link_peak))
     evidence.links_of_peak = sparse.csr_matrix((np.ones(len(linked)), (column[linked], linked)), shape=shape)
     unscanned = len(evidence.link_peak) - len(linked)
-    return hits.counts | {"motifs_without_gene": hits.unmapped, "links_of_unscanned_peaks": unscanned}
+    lost = {"motifs_without_gene": hits.unmapped, "links_of_unscanned_peaks": unscanned}
+    return hits.counts | lost | {"peaks_scanned_but_not_kept": int((of_peak < 0).sum()), "site_strata": strata}
 
 
-def add_network(evidence: Evidence, path, *, confidence, keep_unmeasured_tfs: bool) -> dict:
-    """Add a published network to the evidence, and return what was read and left out (see `network`)."""
+def add_network(
+    evidence: Evidence, path, names: GeneNames, *, confidence, keep_unmeasured_tfs: bool
+) -> tuple[dict, pd.DataFrame]:
+    """Add a published network to the evidence.
+
+    Returns
+    -------
+    counts
+        What was read and left out (see `network`).
+    unmapped
+        Names that stand for no gene: name, file, reason.
+    """
     edges, read = read_network(path, confidence)
-    evidence.network, fitted = fit_to_genes(edges, evidence.genes, path, keep_unmeasured_tfs)
-    return read | fitted
+    evidence.network, fitted = fit_to_genes(edges, names, path, keep_unmeasured_tfs)
+    return read | fitted, names.unmapped(pd.concat([edges["source"], edges["target"]]), path)
 
 
-def choose_sources(evidence: Evidence, path=None) -> tuple[list[str], int]:
+def choose_sources(evidence: Evidence, names: GeneNames, path=None) -> tuple[list[str], int]:
     """TFs that have evidence, limited to the list in a file if there is one.
 
     Parameters
     ----------
     evidence
         With motifs, network or both.
+    names
+        Genes of the data.
     path
-        One symbol per line, matched exactly or else without regard to case; or None.
+        One TF per line, or None.
 
     Returns
     -------
@@ -103,9 +143,10 @@ def choose_sources(evidence: Evidence, path=None) -> tuple[list[str], int]:
     known = set(evidence.motif_row) | set([] if evidence.network is None else evidence.network["source"])
     if not path:
         return sorted(known), 0
-    with open(path) as handle:
-        listed = [line.split()[0] for line in handle if line.strip() and not line.startswith("#")]
-    allowed = set(match_symbols(listed, sorted(known))) - {""}
+    listed = read_tf_list(path)
+    # A TF that is no gene of the data goes by the network's name for it.
+    unmeasured = GeneNames(sorted(known - set(names.symbols)))
+    allowed = (set(names.spell(listed)) | set(unmeasured.spell(listed))) & known
     if not allowed:
         examples = ", ".join(listed[:3]), ", ".join(sorted(known)[:3])
         problem = f"none of its TFs ({examples[0]}) has a motif or network edge here ({examples[1]})"

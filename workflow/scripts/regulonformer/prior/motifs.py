@@ -1,9 +1,10 @@
-"""TF motifs in peaks: JASPAR matrices mapped to TF genes, and their best site in every peak."""
+"""TF motifs in peaks: matrices mapped to TF genes, and their best site in every peak."""
 
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import StringIO
 
 import lightmotif
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from regulonformer.errors import InputError
+from regulonformer.gene_names import GeneNames
 
 BASES = "ACGT"
 PSEUDOCOUNT = 0.1
@@ -18,6 +20,8 @@ PSEUDOCOUNT = 0.1
 STEP = 1 / 128
 # Long enough to keep the vector unit busy, short enough that the scores of a block stay small in memory.
 BLOCK_BASES = 500_000
+# Peaks are scanned in this many groups of equal GC content, if each has this many bases at least.
+GC_GROUPS, BASES_PER_GROUP = 5, 200_000
 _TO_BASES = bytes.maketrans(b"acgtACGT", b"ACGTACGT")
 _OTHERS = bytes(code for code in range(256) if chr(code) not in "ACGTacgt")
 _CLEAN = bytes(ord("N") if code in _OTHERS else _TO_BASES[code] for code in range(256))
@@ -84,7 +88,41 @@ def read_jaspar(release: str) -> list[Motif]:
         raise InputError(
             "regulons/jaspar_release", f"{release!r} is not in pyjaspar", f"Choose one of {', '.join(known)}"
         )
-    records = jaspardb(release=release).fetch_motifs(collection="CORE", tax_group=["vertebrates"])
+    return _motifs_of(jaspardb(release=release).fetch_motifs(collection="CORE", tax_group=["vertebrates"]))
+
+
+def read_motifs(path) -> list[Motif]:
+    """Read motifs from a file in JASPAR or MEME (minimal) format; the TF is the name after the identifier.
+
+    Raises
+    ------
+    InputError
+        If the file holds no motif of either format.
+    """
+    from Bio import motifs
+
+    fix = "Give a file in JASPAR format (>MA0139.1 CTCF, then rows A, C, G, T) or in MEME format"
+    try:
+        with open(path) as handle:
+            lines = handle.readlines()
+        is_meme = any(line.startswith("MEME version") for line in lines)
+        records = list(motifs.parse(StringIO("".join(lines)), "minimal" if is_meme else "jaspar"))
+        if is_meme:
+            # The parser leaves out the second name. Without one the identifier is the name.
+            names = [line.split()[1:3] for line in lines if line.startswith("MOTIF ")]
+            for record, words in zip(records, names, strict=True):
+                record.matrix_id, record.name = words[0], words[-1]
+        found = _motifs_of(records)
+    # Biopython's parsers stumble over other formats in many ways.
+    except (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"not a readable motif file ({error})", fix) from error
+    if not found:
+        raise InputError(path, "holds no motif", fix)
+    return found
+
+
+def _motifs_of(records) -> list[Motif]:
+    """Motifs of JASPAR records, by identifier."""
     motifs = [Motif(r.matrix_id, r.name, np.array([r.counts[base] for base in BASES], dtype=float)) for r in records]
     return sorted(motifs, key=lambda motif: motif.matrix_id)
 
@@ -94,8 +132,8 @@ def motif_symbols(name: str) -> list[str]:
     return [re.sub(r"\(.*?\)", "", part).strip() for part in name.split("::")]
 
 
-def map_motifs(motifs: list[Motif], genes) -> tuple[list[Motif], list[str]]:
-    """Give every motif its TF genes, matched exactly or else without regard to case (GATA1 is Gata1 in mouse).
+def map_motifs(motifs: list[Motif], genes: GeneNames) -> tuple[list[Motif], list[str]]:
+    """Give every motif its TF genes.
 
     A dimer is kept if one partner at least is among the genes.
 
@@ -106,12 +144,9 @@ def map_motifs(motifs: list[Motif], genes) -> tuple[list[Motif], list[str]]:
     unmapped
         Names of the others.
     """
-    exact = set(genes)
-    folded = {symbol.upper(): symbol for symbol in reversed(list(genes))}
     mapped, unmapped = [], []
     for motif in motifs:
-        symbols = [s if s in exact else folded.get(s.upper()) for s in motif_symbols(motif.name)]
-        found = tuple(dict.fromkeys(symbol for symbol in symbols if symbol))
+        found = tuple(dict.fromkeys(symbol for symbol in genes.spell(motif_symbols(motif.name)) if symbol))
         if found:
             mapped.append(Motif(motif.matrix_id, motif.name, motif.counts, found))
         else:
@@ -165,19 +200,33 @@ def read_sequences(fasta, peaks: pd.DataFrame) -> tuple[list[bytes], dict]:
     return sequences, counts
 
 
+def gc_groups(sequences: list[bytes]) -> list[np.ndarray]:
+    """Numbers of the sequences in groups of about equal size, from low to high GC content; one group if there are few.
+
+    A motif rich in G and C is no surprise in a CpG island; against its own group a site counts for what it is.
+    """
+    bases = np.array([len(s) - s.count(b"N") for s in sequences])
+    gc = np.array([s.count(b"G") + s.count(b"C") for s in sequences]) / np.maximum(bases, 1)
+    n_groups = int(np.clip(bases.sum() // BASES_PER_GROUP, 1, GC_GROUPS))
+    return [np.sort(group) for group in np.array_split(np.argsort(gc, kind="stable"), n_groups)]
+
+
 def background(sequences: list[bytes]) -> dict[str, float]:
     """Base frequencies of the sequences, the same on both strands, as lightmotif takes them."""
     n = {base: sum(sequence.count(base.encode()) for sequence in sequences) for base in BASES}
     gc = min(max((n["G"] + n["C"]) / max(sum(n.values()), 1), 0.05), 0.95)
+    # lightmotif wants frequencies that add up to 1 exactly, in single precision.
+    gc = round(gc * 1024) / 1024
     return {"A": (1 - gc) / 2, "C": gc / 2, "G": gc / 2, "T": (1 - gc) / 2, "N": 0.0}
 
 
 def scan(motifs: list[Motif], sequences: list[bytes], peak_names, p_value: float, threads: int = 1) -> MotifHits:
     """Find the best site of every TF in every peak.
 
-    Log-odds scores against the base composition of the peaks, on both strands; a site counts if its p-value (of the
-    score under that composition, the definition of FIMO, Grant et al. 2011, doi:10.1093/bioinformatics/btr064) is at
-    most `p_value`. A site never contains an N and never crosses from one peak to the next.
+    Log-odds scores against the base composition of peaks with similar GC content (see `gc_groups`), on both strands; a
+    site counts if its p-value (of the score under that composition, the definition of FIMO, Grant et al. 2011,
+    doi:10.1093/bioinformatics/btr064) is at most `p_value`. A site never contains an N and never crosses from
+    one peak to the next.
 
     Parameters
     ----------
@@ -192,23 +241,25 @@ def scan(motifs: list[Motif], sequences: list[bytes], peak_names, p_value: float
     threads
         Blocks of sequence scanned at the same time.
     """
-    composition = background(sequences)
-    scorers = [Scorer(motif, composition, p_value) for motif in motifs]
     tfs = np.array(sorted({gene for motif in motifs for gene in motif.genes}), dtype=object)
-    blocks = _blocks(sequences)
+    work, short = [], np.ones(len(motifs), dtype=bool)
+    for members in gc_groups(sequences):
+        composition = background([sequences[i] for i in members])
+        scorers = [Scorer(motif, composition, p_value) for motif in motifs]
+        short &= [np.isinf(scorer.cutoff) for scorer in scorers]
+        work += [(*block, scorers) for block in _blocks(sequences, members)]
     with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(lambda block: _scan_block(*block, scorers), blocks))
+        found = list(pool.map(lambda part: _scan_block(*part), work))
     best = _best_per_tf(found, motifs, tfs, len(sequences))
     ids = [",".join(sorted(motif.matrix_id for motif in motifs if tf in motif.genes)) for tf in tfs]
-    short = sum(int(np.isinf(scorer.cutoff)) for scorer in scorers)
-    if short:
-        logging.info("%d motifs are too short to reach p <= %g and have no hits", short, p_value)
+    if short.any():
+        logging.info("%d motifs are too short to reach p <= %g and have no hits", short.sum(), p_value)
     counts = {
-        "motifs_too_short_for_p_value": short,
-        "gc_share": round(2 * composition["G"], 4),
+        "motifs_too_short_for_p_value": int(short.sum()),
+        "gc_share": round(2 * background(sequences)["G"], 4),
         "tf_peak_pairs": int(best.nnz),
+        "tfs_without_hits": int((np.diff(best.indptr) == 0).sum()),
     }
-    counts["tfs_without_hits"] = int((np.diff(best.indptr) == 0).sum())
     return MotifHits(best, tfs, np.asarray(peak_names, dtype=object), np.array(ids, dtype=object), counts)
 
 
@@ -271,28 +322,25 @@ class Scorer:
         """Positions and -log10 p of all sites on both strands of a striped sequence."""
         positions, scores = [], []
         for strand in self.strands:
-            found = strand.calculate(sequence)
-            sites = found.threshold(self.cutoff)
-            positions += sites
-            scores += [found[site] for site in sites]
+            # A coarse first pass leaves few positions to score exactly.
+            for site in lightmotif.scan(strand, sequence, threshold=self.cutoff):
+                positions.append(site.position)
+                scores.append(site.score)
         index = np.rint((np.array(scores) - self.lowest) / STEP).astype(int)
         return np.array(positions, dtype=np.int64), -np.log10(self.tail[index])
 
 
-def _blocks(sequences: list[bytes]) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _blocks(sequences: list[bytes], members) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Join peaks into blocks of sequence, one N between peaks: no site may hold an N, so none crosses a border.
 
-    Each block is its sequence, the number of its peaks, and where each starts.
+    Each block is its sequence, the numbers of its peaks, and where each starts.
     """
-    blocks, members, total = [], [], 0
-    for number, sequence in enumerate(sequences):
-        members.append(number)
-        total += len(sequence) + 1
-        if total >= BLOCK_BASES or number == len(sequences) - 1:
-            lengths = np.array([len(sequences[i]) + 1 for i in members])
-            text = b"".join(sequences[i] + b"N" for i in members).decode()
-            blocks.append((text, np.array(members), np.cumsum(lengths) - lengths))
-            members, total = [], 0
+    ends = np.cumsum([len(sequences[i]) + 1 for i in members])
+    blocks = []
+    for part in np.split(members, np.flatnonzero(np.diff(ends // BLOCK_BASES)) + 1):
+        lengths = np.array([len(sequences[i]) + 1 for i in part])
+        text = b"".join(sequences[i] + b"N" for i in part).decode()
+        blocks.append((text, part, np.cumsum(lengths) - lengths))
     return blocks
 
 

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 
 from regulonformer.errors import InputError
+from regulonformer.gene_names import ALIAS, CASE, GeneNames
 
 # Confidence classes of DoRothEA, from curated and repeatedly seen (A) to predicted alone (E).
 CLASS_WEIGHT = {"A": 1.0, "B": 0.8, "C": 0.6, "D": 0.4, "E": 0.2}
 TRRUST_SIGN = {"Activation": 1, "Repression": -1, "Unknown": 0}
 LAYOUTS = (
     "Give columns source, target[, weight] (CollecTRI) or tf, confidence, target, mor (DoRothEA) "
-    "or TF, gene_symbol, interaction[, position] (TRRUST)"
+    "or TF, gene_symbol, interaction[, position] (TRRUST) "
+    "or peak_id, gene_short_name and one 0/1 column per TF (CellOracle)"
 )
 
 
@@ -20,13 +22,15 @@ def read_network(path, confidence) -> tuple[pd.DataFrame, dict]:
     """Read a TF-target network; the layout is told from the header.
 
     Known are CollecTRI (source, target[, weight]; Müller-Dott et al. 2023, doi:10.1093/nar/gkad841), DoRothEA (tf,
-    confidence, target, mor; Garcia-Alonso et al. 2019, doi:10.1101/gr.240663.118) and TRRUST (TF, gene_symbol,
-    interaction, position, with or without header; Han et al. 2018, doi:10.1093/nar/gkx1013).
+    confidence, target, mor; Garcia-Alonso et al. 2019, doi:10.1101/gr.240663.118), TRRUST (TF, gene_symbol,
+    interaction, position, with or without header; Han et al. 2018, doi:10.1093/nar/gkx1013) and the base GRN of
+    CellOracle (peak_id, gene_short_name, one column of 0 and 1 per TF; Kamimoto et al. 2023,
+    doi:10.1038/s41586-022-05688-9), which is predicted from motifs and weighs as little as class E of DoRothEA.
 
     Parameters
     ----------
     path
-        Comma- or tab-separated file, plain or gzip.
+        Comma- or tab-separated file, plain or gzip; or Parquet.
     confidence
         DoRothEA classes to keep.
 
@@ -53,6 +57,9 @@ def read_network(path, confidence) -> tuple[pd.DataFrame, dict]:
     elif {"tf", "gene_symbol", "interaction"} <= columns.keys():
         sign = table[columns["interaction"]].map(TRRUST_SIGN).fillna(0)
         edges = _edges(table[columns["tf"]], table[columns["gene_symbol"]], 1.0, sign)
+    elif {"peak_id", "gene_short_name"} <= columns.keys():
+        edges = _base_grn(table, columns["gene_short_name"], columns["peak_id"], path)
+        counts["network_edges"] = len(edges)
     elif {"source", "target"} <= columns.keys():
         weight = (
             pd.to_numeric(table[columns["weight"]], errors="coerce").fillna(0)
@@ -65,16 +72,20 @@ def read_network(path, confidence) -> tuple[pd.DataFrame, dict]:
     else:
         raise InputError(path, f"columns {', '.join(map(str, table.columns[:6]))} are no known network layout", LAYOUTS)
     edges = edges[(edges["weight"] > 0) & (edges["source"] != "") & (edges["target"] != "")]
-    counts["network_edges_without_weight"] = len(table) - counts["network_edges_below_confidence"] - len(edges)
+    counts["network_edges_without_weight"] = (
+        counts["network_edges"] - counts["network_edges_below_confidence"] - len(edges)
+    )
     if edges.empty:
         raise InputError(path, "no edge is left to use", "Check network_confidence and the weights")
     return edges.reset_index(drop=True), counts
 
 
 def _read_table(path) -> pd.DataFrame:
-    """Read a table whose separator, and whose lack of a header (TRRUST), show in its first line."""
+    """Read a table: Parquet, or text whose separator, and whose lack of a header (TRRUST), show in its first line."""
     opened = gzip.open if str(path).endswith(".gz") else open
     try:
+        if str(path).endswith(".parquet"):
+            return pd.read_parquet(path)
         with opened(path, "rt") as handle:
             first = handle.readline().rstrip("\n")
         separator = "\t" if "\t" in first else ","
@@ -87,8 +98,25 @@ def _read_table(path) -> pd.DataFrame:
         )
     except FileNotFoundError:
         raise InputError(path, "no such file", "Check reference/network") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, ValueError, pd.errors.EmptyDataError) as error:
         raise InputError(path, f"not a readable table ({error})", LAYOUTS) from None
+
+
+def _base_grn(table: pd.DataFrame, gene: str, peak: str, path) -> pd.DataFrame:
+    """Edges of a CellOracle base GRN: a TF has a motif in a peak of the gene; one row per TF, peak and gene."""
+    tfs = table.drop(columns=[gene, peak])
+    # A CSV written with its row numbers has a first column without a name.
+    tfs = tfs.loc[:, ~tfs.columns.astype(str).str.fullmatch(r"|Unnamed: \d+|index|__index_level_0__")]
+    try:
+        values = tfs.to_numpy(dtype=np.float32)
+    except ValueError:
+        values = np.full(tfs.shape, np.nan)
+    if not np.isin(values, (0, 1)).all():
+        raise InputError(path, "the columns of TFs hold values other than 0 and 1", LAYOUTS)
+    row, column = np.nonzero(values)
+    source = pd.Series(tfs.columns.to_numpy(dtype=object)[column], dtype=object)
+    target = pd.Series(table[gene].astype(str).to_numpy(dtype=object)[row], dtype=object)
+    return _edges(source, target, CLASS_WEIGHT["E"], 0)
 
 
 def _edges(source, target, weight, sign) -> pd.DataFrame:
@@ -97,23 +125,7 @@ def _edges(source, target, weight, sign) -> pd.DataFrame:
     return edges.assign(weight=edges["weight"].astype(float), sign=np.sign(signs)).astype({"sign": int})
 
 
-def match_symbols(names, genes) -> pd.Series:
-    """Spelling of names among the genes: exact, or else the first that differs in case alone; "" if there is none.
-
-    Returns
-    -------
-    pandas.Series
-        Indexed by the distinct names.
-    """
-    names, genes = pd.unique(pd.Series(names, dtype=object)), list(genes)
-    exact = set(genes)
-    folded = {gene.upper(): gene for gene in reversed(genes)}
-    return pd.Series(
-        [name if name in exact else folded.get(name.upper(), "") for name in names], index=names, dtype=object
-    )
-
-
-def fit_to_genes(edges: pd.DataFrame, genes, path, keep_unmeasured_tfs: bool) -> tuple[pd.DataFrame, dict]:
+def fit_to_genes(edges: pd.DataFrame, genes: GeneNames, path, keep_unmeasured_tfs: bool) -> tuple[pd.DataFrame, dict]:
     """Spell a network as the data does, and drop what the data cannot show: counted, never silently.
 
     Parameters
@@ -121,7 +133,7 @@ def fit_to_genes(edges: pd.DataFrame, genes, path, keep_unmeasured_tfs: bool) ->
     edges
         source, target, weight, sign.
     genes
-        Symbols of the data.
+        Genes of the data.
     path
         File to name in the error.
     keep_unmeasured_tfs
@@ -139,12 +151,16 @@ def fit_to_genes(edges: pd.DataFrame, genes, path, keep_unmeasured_tfs: bool) ->
     InputError
         If no target is a gene of the data.
     """
-    targets, sources = match_symbols(edges["target"], genes), match_symbols(edges["source"], genes)
+    targets, sources = genes.spell(edges["target"]), genes.spell(edges["source"])
     if not (targets != "").any():
-        examples = ", ".join(targets.index[:3]), ", ".join(list(genes)[:3])
+        examples = ", ".join(targets.index[:3]), ", ".join(genes.symbols[:3])
         problem = f"no gene in common with the matrix (network: {examples[0]}; matrix: {examples[1]})"
         raise InputError(path, problem, "Give a network of this species with gene symbols")
-    counts = {"symbols_matched_without_case": int(((targets != "") & (targets != targets.index)).sum())}
+    how = genes.find(edges["target"])["how"]
+    counts = {
+        "symbols_matched_without_case": int((how == CASE).sum()),
+        "symbols_matched_by_alias": int((how == ALIAS).sum()),
+    }
     matched = edges.assign(target=edges["target"].map(targets), measured=edges["source"].map(sources))
     kept = matched[matched["target"] != ""]
     counts["network_targets_not_in_matrix"] = len(matched) - len(kept)

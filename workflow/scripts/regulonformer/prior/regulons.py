@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-# -log10 p at which a motif site counts in full: about one such site by chance in a hundred million positions.
-FULL_MOTIF = 8.0
-# What an edge without correlation still counts: weak correlation is no proof against regulation.
-LEAST_CORRELATION = 0.05
-# Correlations below this tell no sign.
-SIGN_CORRELATION = 0.05
+from regulonformer.prior.two_groups import Source, TwoGroups, fit_two_groups, standardise_to_null, upper_tail
+
+# Motif support below this is none: such genes are the TF's null. Above, strata are equal in the logarithm.
+LEAST_SUPPORT, SUPPORT_STRATA = 0.01, 12
+# Share of a network's edges that is taken to act in the cells at hand, times the weight of the edge.
+NETWORK_RELIABILITY = 0.5
+NETWORK_STRATA = 10
+# An association weaker than this tells no sign.
+SIGN_Z = 0.5
 COLUMNS = [
     "source",
     "target",
@@ -20,7 +23,9 @@ COLUMNS = [
     "sign",
     "motif_score",
     "link_score",
-    "tf_target_correlation",
+    "support",
+    "association",
+    "correlation",
     "network",
     "n_cres",
     "tf_measured",
@@ -29,20 +34,20 @@ COLUMNS = [
 
 @dataclass
 class Evidence:
-    """What is known before regulons are built. Genes G, links L, scanned peaks P, TFs of motifs T, metacells M.
+    """What is known before regulons are built. Genes G, links L, scanned peaks P, TFs of motifs T, components K.
 
     Attributes
     ----------
     genes
         Symbols, length G.
     expression
-        G x M, standardised (see `metacells.standardise`).
+        G x K, unit length (see `association.denoise`): dot products are correlations.
     link_gene, link_peak, link_score
-        Gene row (int), peak name and score of every link, length L.
+        Gene row (int), peak name and probability of every link, length L.
     motif_row
-        Row of `motif_sites` of every TF that has motifs.
-    motif_sites
-        T x P csr: motif strength in [0, 1] of TFs in scanned peaks; None without motifs.
+        Row of `site_probability` of every TF that has motifs.
+    site_probability
+        T x P csr: probability that the TF uses its site in a scanned peak; None without motifs.
     links_of_peak
         P x L csr of ones: the links of every scanned peak; None without motifs.
     network
@@ -57,7 +62,7 @@ class Evidence:
     link_peak: np.ndarray
     link_score: np.ndarray
     motif_row: dict[str, int] = field(default_factory=dict)
-    motif_sites: sparse.csr_matrix | None = None
+    site_probability: sparse.csr_matrix | None = None
     links_of_peak: sparse.csr_matrix | None = None
     network: pd.DataFrame | None = None
     best_link: np.ndarray = field(init=False)
@@ -66,47 +71,47 @@ class Evidence:
         self.best_link = best_links(self.link_gene, self.link_score, len(self.genes))
 
 
-def motif_strength(minus_log10_p: np.ndarray) -> np.ndarray:
-    """Strength of a motif site in [0, 1]: -log10(p) / 8, at most 1."""
-    return np.minimum(minus_log10_p / FULL_MOTIF, 1)
+def best_links(gene: np.ndarray, strength: np.ndarray, n_genes: int) -> np.ndarray:
+    """Position of the strongest link of every gene, -1 for a gene without one; the first wins a tie."""
+    best = np.full(n_genes, -1, dtype=np.int64)
+    weakest_first = np.lexsort((-np.arange(len(gene)), strength))
+    best[gene[weakest_first]] = weakest_first
+    return best
 
 
-def edge_scores(motif, link, network, correlation) -> np.ndarray:
-    """Score of an edge in [0, 1] from what supports it.
+def motif_support(tf: str, evidence: Evidence) -> pd.DataFrame:
+    """Probability that a TF reaches each gene through at least one element: 1 - prod(1 - P(site) P(link)).
 
-    With c = |correlation| of TF and target over metacells, at least 0.05:
-    motif evidence    s_m = (motif x link x c)^(1/3), zero without a motif site in a linked peak;
-    network evidence  s_n = (network x c)^(1/2), zero for an edge that the network lacks;
-    score             1 - (1 - s_m)(1 - s_n): either suffices, both together count more.
-
-    Parameters
-    ----------
-    motif, link, network
-        Strengths in [0, 1], zero where absent.
-    correlation
-        In [-1, 1].
+    Returns
+    -------
+    pandas.DataFrame
+        One row per gene: support; link (the one that contributes most, the gene's best where none does, -1 without
+        any); motif_score (probability of the site there); n_cres (elements that contribute `LEAST_SUPPORT` or more).
     """
-    c = np.clip(np.abs(correlation), LEAST_CORRELATION, 1)
-    from_motif, from_network = np.cbrt(motif * link * c), np.sqrt(network * c)
-    return 1 - (1 - from_motif) * (1 - from_network)
+    n_genes = len(evidence.genes)
+    table = pd.DataFrame({"support": np.zeros(n_genes), "link": evidence.best_link, "motif_score": 0.0, "n_cres": 0})
+    row = evidence.motif_row.get(tf)
+    if row is None:
+        return table
+    # One TF at a time: all TFs by all links would not fit into memory for a whole genome.
+    sites = evidence.site_probability[row] @ evidence.links_of_peak
+    sites.sort_indices()
+    link, used = sites.indices, sites.data
+    gene, reach = evidence.link_gene[link], used * evidence.link_score[link]
+    best = best_links(gene, reach, n_genes)
+    hit = best >= 0
+    missed = np.bincount(gene, np.log1p(-np.minimum(reach, 1 - 1e-9)), n_genes)
+    table["support"] = -np.expm1(missed)
+    table.loc[hit, "link"], table.loc[hit, "motif_score"] = link[best[hit]], used[best[hit]]
+    table["n_cres"] = np.bincount(gene[reach >= LEAST_SUPPORT], minlength=n_genes)
+    return table
 
 
-def edge_signs(correlation, network_sign, measured: bool) -> np.ndarray:
-    """Sign of an edge: +1, -1, or 0 if unknown.
+def correlations(tf: str, evidence: Evidence, network_G: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Correlation of every gene with a TF.
 
-    The sign of the correlation with a measured TF if that is 0.05 or more, else the network's. The profile of an
-    unmeasured TF is made with the network's signs, so there the network comes first.
-    """
-    from_data = np.where(np.abs(correlation) >= SIGN_CORRELATION, np.sign(correlation), 0)
-    first, second = (from_data, network_sign) if measured else (network_sign, from_data)
-    return np.where(first != 0, first, second).astype(np.int64)
-
-
-def target_correlations(tf: str, evidence: Evidence, network_G: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Correlation of every gene with a TF over metacells.
-
-    A TF that is no gene of the data is represented by its regulon: each target is correlated with the mean of the
-    TF's other targets (signed, weighted by the network), which says how well the target fits the rest.
+    A TF that is no gene of the data is represented by its regulon: the mean of its targets (signed, weighted by the
+    network), for a target the mean of the others. That says how well a target fits the rest.
 
     Parameters
     ----------
@@ -127,97 +132,91 @@ def target_correlations(tf: str, evidence: Evidence, network_G: np.ndarray) -> t
     row = evidence.genes.get_indexer([tf])[0]
     if row >= 0:
         return np.clip(evidence.expression @ evidence.expression[row], -1, 1).astype(float), True
-    members = np.flatnonzero(network_G)
-    correlation = np.zeros(len(evidence.genes))
-    own = evidence.expression[members] * network_G[members, None]
+    own = evidence.expression * network_G[:, None]
     others = own.sum(axis=0) - own
     length = np.linalg.norm(others, axis=1)
-    products = np.einsum("gm,gm->g", evidence.expression[members], others)
-    correlation[members] = np.clip(products / np.where(length > 0, length, np.inf), -1, 1)
-    return correlation, False
+    products = np.einsum("gk,gk->g", evidence.expression, others)
+    return np.clip(products / np.where(length > 1e-6, length, np.inf), -1, 1), False
 
 
-def best_links(gene: np.ndarray, strength: np.ndarray, n_genes: int) -> np.ndarray:
-    """Position of the strongest link of every gene, -1 for a gene without one; the first wins a tie."""
-    best = np.full(n_genes, -1, dtype=np.int64)
-    weakest_first = np.lexsort((-np.arange(len(gene)), strength))
-    best[gene[weakest_first]] = weakest_first
-    return best
-
-
-def regulon_of(
-    tf: str, evidence: Evidence, network: pd.DataFrame | None, max_targets: int
-) -> tuple[pd.DataFrame, dict]:
-    """Edges of one TF, strongest first, one row per target with the CRE that supports it best.
-
-    Parameters
-    ----------
-    tf
-        Symbol.
-    evidence
-        Everything known.
-    network
-        The network's edges of this TF, or None.
-    max_targets
-        Targets kept.
+def supported_pairs(tf: str, evidence: Evidence, network: pd.DataFrame | None) -> tuple[pd.DataFrame, np.ndarray, int]:
+    """Genes that a motif or the network gives to a TF, with the evidence for each; and the TF's null.
 
     Returns
     -------
-    edges
-        DataFrame with the columns `COLUMNS`.
-    counts
-        Targets found, self edges, and targets beyond the bound.
+    pairs
+        gene (row), support, link, motif_score, n_cres, network (signed weight), network_sign, correlation, association
+        (z against the genes without support, NaN where TF or gene do not vary), tf_measured.
+    null
+        |z| of the genes without support.
+    self_edges
+        1 if the TF's own gene was supported, else 0: self edges are left out.
     """
     n_genes = len(evidence.genes)
-    # The best link of a gene is its CRE where only the network supports the edge.
-    cre_G, motif_G, sites_G = evidence.best_link.copy(), np.zeros(n_genes), np.zeros(n_genes, dtype=np.int64)
-    row = evidence.motif_row.get(tf)
-    if row is not None:
-        # One TF at a time: all TFs by all links would not fit into memory for a whole genome.
-        sites = evidence.motif_sites[row] @ evidence.links_of_peak
-        sites.sort_indices()
-        link, motif = sites.indices, sites.data
-        gene = evidence.link_gene[link]
-        best = best_links(gene, motif * evidence.link_score[link], n_genes)
-        hit = best >= 0
-        cre_G[hit], motif_G[hit], sites_G = link[best[hit]], motif[best[hit]], np.bincount(gene, minlength=n_genes)
-    link_G = np.where(cre_G >= 0, evidence.link_score[cre_G], 0.0) if len(evidence.link_score) else np.zeros(n_genes)
-    network_G, sign_G = np.zeros(n_genes), np.zeros(n_genes, dtype=np.int64)
+    pairs = motif_support(tf, evidence).assign(gene=np.arange(n_genes), network=0.0, network_sign=0)
     if network is not None:
         position = evidence.genes.get_indexer(network["target"])
-        network_G[position], sign_G[position] = network["weight"], network["sign"]
-    # A weight of unknown sign counts as activation.
-    signed_G = network_G * np.where(sign_G < 0, -1, 1)
-    correlation_G, measured = target_correlations(tf, evidence, signed_G)
-    # Of an unmeasured TF only targets that go with the others in the network's direction are supported.
-    support_G = correlation_G if measured else np.maximum(correlation_G * np.sign(signed_G), 0)
-    score_G = edge_scores(motif_G, link_G, network_G, support_G).round(6)
-    found = score_G > 0
+        # A weight of unknown sign counts as activation.
+        signed = network["weight"].to_numpy() * np.where(network["sign"] < 0, -1, 1)
+        pairs.loc[position, "network"], pairs.loc[position, "network_sign"] = signed, network["sign"].to_numpy()
+    correlation, measured = correlations(tf, evidence, pairs["network"].to_numpy())
+    supported = ((pairs["support"] >= LEAST_SUPPORT) | (pairs["network"] != 0)).to_numpy()
     own = np.asarray(evidence.genes == tf)
-    target = np.flatnonzero(found & ~own)
-    kept = target[np.argsort(-score_G[target], kind="stable")[:max_targets]]
-    cre = np.append(evidence.link_peak, "")[cre_G[kept]]
-    columns = (
-        tf,
-        evidence.genes.to_numpy()[kept],
-        cre,
-        score_G[kept],
-        edge_signs(correlation_G, sign_G, measured)[kept],
-        motif_G[kept].round(6),
-    )
-    columns += (link_G[kept].round(6), correlation_G[kept].round(5), signed_G[kept].round(6), sites_G[kept], measured)
-    edges = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)), index=range(len(kept)))
-    counts = {
-        "edges_found": len(target),
-        "motif_self_edges": int((found & own).sum()),
-        "edges_beyond_max_targets": len(target) - len(kept),
-    }
-    return edges, counts
+    null = ~supported & ~own & evidence.expression.any(axis=1)
+    z = standardise_to_null(correlation, null, evidence.expression.shape[1])
+    # Of a silent TF or gene association says nothing.
+    z = np.where(correlation == 0, np.nan, z)
+    pairs = pairs.assign(correlation=correlation, association=z, tf_measured=measured)
+    return pairs[supported & ~own].assign(source=tf), np.abs(z[null & (correlation != 0)]), int((supported & own).sum())
+
+
+def edge_scores(pairs: pd.DataFrame, null: np.ndarray) -> tuple[np.ndarray, TwoGroups]:
+    """Probability of every edge, from its support and association by the two-groups model.
+
+    Sources of support are motifs, the network for measured TFs, and the network for TFs that are no gene of the data;
+    each has its own strata and its own density of association. For a measured TF association of either sign counts; of
+    an unmeasured one only agreement with the other targets in the network's direction.
+
+    Parameters
+    ----------
+    pairs
+        As from `supported_pairs`, all TFs.
+    null
+        |z| of unsupported pairs, all TFs.
+    """
+    measured = pairs["tf_measured"].to_numpy(dtype=bool)
+    z, network = pairs["association"].to_numpy(), pairs["network"].to_numpy()
+    borders = np.geomspace(LEAST_SUPPORT, 1, SUPPORT_STRATA + 1)
+    by_motif = np.digitize(pairs["support"], borders[:-1])
+    start = np.append(0, np.sqrt(borders[1:] * borders[:-1]))
+    by_network = np.ceil(np.round(np.abs(network) * NETWORK_STRATA, 6)).astype(int)
+    trust = NETWORK_RELIABILITY * np.arange(NETWORK_STRATA + 1) / NETWORK_STRATA
+    sources = [
+        Source(by_motif, start),
+        # Weak association cannot tell how many edges act and how those that act look: the curators' word stands.
+        Source(np.where(measured, by_network, 0), trust, learn=False),
+        Source(np.where(measured, 0, by_network), trust, learn=False),
+    ]
+    tail = upper_tail(np.abs(z), null)
+    tail = np.where(measured, tail, np.where(z * network > 0, tail / 2, 1 - tail / 2))
+    model = fit_two_groups(sources, tail, len(null))
+    return model.posterior([source.stratum for source in sources], tail), model
+
+
+def edge_signs(association, network_sign, measured) -> np.ndarray:
+    """Sign of edges: +1, -1, or 0 if unknown.
+
+    The sign of the association with a measured TF if it is clear, else the network's. The profile of an unmeasured TF
+    is made with the network's signs, so there the network comes first.
+    """
+    from_data = np.where(np.abs(association) >= SIGN_Z, np.sign(association), 0)  # NaN is no sign
+    first, second = np.where(measured, from_data, network_sign), np.where(measured, network_sign, from_data)
+    return np.where(first != 0, first, second).astype(np.int64)
 
 
 def build(
-    evidence: Evidence, tfs, *, min_targets: int, max_targets: int, max_regulons: int
-) -> tuple[pd.DataFrame, dict]:
+    evidence: Evidence, tfs, *, min_score: float, min_targets: int, max_targets: int, max_regulons: int
+) -> tuple[pd.DataFrame, dict, TwoGroups]:
     """Build the regulons of all TFs and bound their size and number.
 
     Parameters
@@ -226,6 +225,8 @@ def build(
         Everything known.
     tfs
         TFs that may have a regulon.
+    min_score
+        Edges below this are left out.
     min_targets
         Regulons with fewer targets are dropped.
     max_targets
@@ -236,37 +237,63 @@ def build(
     Returns
     -------
     edges
-        Sorted by source, then from strong to weak.
+        Columns `COLUMNS`; sorted by source, then from strong to weak. One row per TF and target, with the CRE that
+        contributes most.
     counts
         What was found and what was left out, by reason.
+    model
+        Behind the scores.
     """
     by_tf = {} if evidence.network is None else dict(list(evidence.network.groupby("source")))
-    counts = {"edges_found": 0, "motif_self_edges": 0, "edges_beyond_max_targets": 0, "edges_below_min_targets": 0}
-    regulons = []
-    for tf in sorted(tfs):
-        edges, found = regulon_of(tf, evidence, by_tf.get(tf), max_targets)
-        for name, value in found.items():
-            counts[name] += value
-        if len(edges) >= min_targets:
-            regulons.append(edges)
-        else:
-            counts["edges_below_min_targets"] += len(edges)
-    counts |= {"tfs_considered": len(tfs), "regulons_below_min_targets": len(tfs) - len(regulons)}
-    strongest = sorted(regulons, key=lambda edges: (-round(edges["score"].sum(), 6), edges["source"].iloc[0]))[
-        :max_regulons
-    ]
-    counts["regulons_beyond_max_regulons"] = len(regulons) - len(strongest)
-    table = (
-        pd.concat(sorted(strongest, key=lambda edges: edges["source"].iloc[0]), ignore_index=True)
-        if strongest
-        else pd.DataFrame(columns=COLUMNS)
+    tables, nulls, n_self = zip(*(supported_pairs(tf, evidence, by_tf.get(tf)) for tf in sorted(tfs)), strict=True)
+    pairs, n_supported = pd.concat(tables, ignore_index=True), sum(map(len, tables))
+    del tables
+    score, model = edge_scores(pairs, np.concatenate(nulls))
+    pairs["score"] = score.round(6)
+    # Most pairs of a whole genome end here, before they cost memory.
+    table = _edge_table(pairs[pairs["score"] >= min_score], evidence)
+    kept, counts = _bounded(table, min_targets, max_targets, max_regulons)
+    in_regulons = kept["source"].nunique() + counts["regulons_beyond_max_regulons"]
+    counts |= {"edges_supported": n_supported, "edges_below_min_score": n_supported - len(table)}
+    counts |= {"self_edges": sum(n_self), "tfs_considered": len(tfs)}
+    counts["regulons_below_min_targets"] = len(tfs) - in_regulons
+    return kept, counts, model
+
+
+def _edge_table(pairs: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """Pairs with names instead of row numbers, sorted by source, then from strong to weak."""
+    pairs = pairs.sort_values(["source", "score", "gene"], ascending=[True, False, True], ignore_index=True)
+    link = pairs["link"].to_numpy()
+    measured = pairs["tf_measured"].to_numpy(dtype=bool)
+    table = pairs.assign(
+        target=evidence.genes.to_numpy(dtype=object)[pairs["gene"]],
+        cre=np.append(evidence.link_peak, "")[link],
+        link_score=np.append(evidence.link_score, 0.0)[link],
+        sign=edge_signs(pairs["association"], pairs["network_sign"], measured),
+        tf_measured=measured,
     )
-    return table, counts
+    decimals = {"motif_score": 6, "link_score": 6, "support": 6, "association": 4, "correlation": 5, "network": 6}
+    return table[COLUMNS].round(decimals)
 
 
-def describe(table: pd.DataFrame) -> dict:
-    """Counts of a regulon table: regulons, edges, their signs and their support."""
+def _bounded(table, min_targets, max_targets, max_regulons) -> tuple[pd.DataFrame, dict]:
+    """Drop edges beyond the bound, then small regulons, then regulons beyond the bound."""
+    first = table[table.groupby("source").cumcount() < max_targets]
+    large = first[first.groupby("source")["target"].transform("size") >= min_targets]
+    totals = large.groupby("source")["score"].sum().round(6).sort_index().sort_values(ascending=False, kind="stable")
+    kept = large[large["source"].isin(totals.index[:max_regulons])]
+    counts = {
+        "edges_beyond_max_targets": len(table) - len(first),
+        "edges_below_min_targets": len(first) - len(large),
+        "regulons_beyond_max_regulons": max(0, len(totals) - max_regulons),
+    }
+    return kept.reset_index(drop=True), counts
+
+
+def describe(table: pd.DataFrame, model: TwoGroups) -> dict:
+    """Counts of a regulon table (regulons, edges, their signs and their support), and the model behind the scores."""
     sizes = table.groupby("source").size()
+    motif, measured, unmeasured = (share[1:].round(6).tolist() for share in model.share)
     return {
         "regulons": len(sizes),
         "edges": len(table),
@@ -275,11 +302,21 @@ def describe(table: pd.DataFrame) -> dict:
         "activating": int((table["sign"] > 0).sum()),
         "repressing": int((table["sign"] < 0).sum()),
         "sign_unknown": int((table["sign"] == 0).sum()),
-        "edges_with_motif": int((table["motif_score"] > 0).sum()),
+        "edges_with_motif": int((table["support"] >= LEAST_SUPPORT).sum()),
         "edges_in_network": int((table["network"] != 0).sum()),
-        "edges_with_both": int(((table["motif_score"] > 0) & (table["network"] != 0)).sum()),
+        "edges_with_both": int(((table["support"] >= LEAST_SUPPORT) & (table["network"] != 0)).sum()),
         "edges_with_cre": int((table["cre"] != "").sum()),
         "regulons_of_unmeasured_tfs": int(table.loc[~table["tf_measured"].astype(bool), "source"].nunique()),
+        "expected_true_edges": round(float(table["score"].sum()), 1),
+        "score_model": {
+            "support_edges": np.geomspace(LEAST_SUPPORT, 1, SUPPORT_STRATA + 1).round(6).tolist(),
+            "share_by_motif_support": motif,
+            "share_by_network_weight": measured,
+            "share_by_network_weight_unmeasured_tfs": unmeasured,
+            "null_tail": model.edges[1:].tolist(),
+            "density_ratio": model.ratio.round(4).tolist(),
+            "log_likelihood_gain": round(model.log_likelihood_gain, 3),
+        },
     }
 
 

@@ -1,58 +1,82 @@
 """Quality of every barcode in both modalities, and which barcodes are kept as cells, and why others are not."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import median_abs_deviation
 
-MIN_CELLS_FOR_DOUBLETS = 50
-# Scrublet's automatic threshold sits between two modes; where there are none it can call most cells doublets.
-MAX_DOUBLET_SHARE = 0.2
+from regulonformer.quality.doublets import find_doublets
 
-# setting, metric, side, reason
-FIXED = [
-    ("min_umis", "n_counts_rna", "low", "low_counts_rna"),
-    ("min_genes", "n_genes", "low", "low_genes"),
-    ("max_pct_mito", "pct_mito", "high", "high_mito"),
-    ("min_fragments", "n_fragments", "low", "low_fragments"),
-    ("min_tss_enrichment", "tss_enrichment", "low", "low_tss"),
-    ("max_nucleosome_signal", "nucleosome_signal", "high", "high_nucleosome"),
-    ("min_frip", "frip", "low", "low_frip"),
-    ("min_peaks", "n_peaks", "low", "low_peaks"),
-]
-OUTLIERS = {
-    "n_counts_rna": "counts_rna",
-    "n_genes": "genes",
-    "n_fragments": "fragments",
-    "n_counts_atac": "counts_atac",
-}
+# Ribosomal proteins of the cytosol, man and mouse: RPSA, RPLP0, RPS27A, Rpl36al, RPS4Y1; not the kinases RPS6K*.
+RIBOSOMAL = r"(?i)^RP(?:SA|LP[0-2]|[SL]\d+[AXL]*(?:Y?\d)?)$"
+
+
+class Metric(NamedTuple):
+    """How a metric is judged.
+
+    Attributes
+    ----------
+    name
+        Column of the cells.
+    code
+        Its name in reasons, after "low_" or "high_".
+    settings
+        Side that is bad -> setting with the fixed limit, or None if there is none.
+    log
+        Whether outliers are judged on the log scale.
+    """
+
+    name: str
+    code: str
+    settings: dict
+    log: bool = False
+
+
+METRICS = (
+    Metric("n_counts_rna", "counts_rna", {"low": "min_umis", "high": None}, log=True),
+    Metric("n_genes", "genes", {"low": "min_genes", "high": None}, log=True),
+    Metric("pct_mito", "mito", {"high": "max_pct_mito"}),
+    Metric("pct_ribo", "ribo", {"high": "max_pct_ribo"}),
+    Metric("n_fragments", "fragments", {"low": "min_fragments", "high": None}, log=True),
+    Metric("tss_enrichment", "tss", {"low": "min_tss_enrichment"}),
+    Metric("nucleosome_signal", "nucleosome", {"high": "max_nucleosome_signal"}),
+    Metric("frip", "frip", {"low": "min_frip"}),
+    Metric("blacklist_share", "blacklist", {"high": "max_blacklist_share"}),
+    Metric("duplication_fragments", "duplication", {"high": "max_duplication"}),
+    Metric("n_counts_atac", "counts_atac", {"low": None, "high": None}, log=True),
+    Metric("n_peaks", "peaks", {"low": "min_peaks"}, log=True),
+)
+# Metrics whose outliers go by default; `outliers` names others.
+OUTLIERS = ("n_counts_rna", "n_genes", "n_fragments", "n_counts_atac")
 
 
 def rna_metrics(rna) -> pd.DataFrame:
-    """Measure counts, detected genes and mitochondrial share (percent) per barcode, by scanpy.
+    """Measure counts, detected genes, and mitochondrial and ribosomal share (percent) per barcode, by scanpy.
 
     Parameters
     ----------
     rna
-        AnnData of raw counts; mitochondrial genes start with "mt-" in any case.
+        AnnData of raw counts, genes by symbol; mitochondrial ones start with "mt-" in any case, ribosomal ones match
+        `RIBOSOMAL`.
 
     Returns
     -------
     pandas.DataFrame
-        n_counts_rna, n_genes, pct_mito by barcode.
+        n_counts_rna, n_genes, pct_mito, pct_ribo by barcode.
     """
     import scanpy as sc
 
-    rna.var["mitochondrial"] = rna.var_names.str.lower().str.startswith("mt-")
-    metrics, _ = sc.pp.calculate_qc_metrics(rna, qc_vars=["mitochondrial"], percent_top=None, log1p=False)
-    del rna.var["mitochondrial"]
+    symbols = rna.var_names.astype(str)
+    groups = {"mito": symbols.str.lower().str.startswith("mt-"), "ribo": symbols.str.match(RIBOSOMAL)}
+    rna.var[list(groups)] = pd.DataFrame(groups, index=rna.var_names)
+    metrics, _ = sc.pp.calculate_qc_metrics(rna, qc_vars=list(groups), percent_top=None, log1p=False)
+    rna.var.drop(columns=list(groups), inplace=True)
     table = {
         "n_counts_rna": metrics["total_counts"].astype(np.int64),
         "n_genes": metrics["n_genes_by_counts"].astype(np.int64),
-        "pct_mito": metrics["pct_counts_mitochondrial"].fillna(0.0).astype(float),
     }
+    table |= {f"pct_{group}": metrics[f"pct_counts_{group}"].fillna(0.0).astype(float) for group in groups}
     return pd.DataFrame(table, index=rna.obs_names)
 
 
@@ -62,80 +86,24 @@ def matrix_atac_metrics(atac) -> pd.DataFrame:
     return pd.DataFrame({"n_counts_atac": counts, "n_peaks": np.diff(atac.X.indptr).astype(np.int64)}, atac.obs_names)
 
 
-def doublet_scores(rna, *, seed: int, threshold: float | None) -> tuple[np.ndarray, float | None, str]:
-    """Scrublet doublet scores of the barcodes, and the threshold above which one is called a doublet.
-
-    Parameters
-    ----------
-    rna
-        AnnData of raw counts.
-    seed
-        Seed of the simulated doublets.
-    threshold
-        Score to use; None for Scrublet's automatic one, which is used only if it calls at most a fifth of the barcodes.
-
-    Returns
-    -------
-    numpy.ndarray
-        Score in [0, 1] of each barcode.
-    float or None
-        Threshold; None where there is no usable one.
-    str
-        What was done, in words.
-
-    References
-    ----------
-    Wolock et al. 2019, Cell Systems 8:281; https://scanpy.readthedocs.io (scanpy.pp.scrublet).
-    """
-    import scanpy as sc
-    from threadpoolctl import threadpool_limits
-
-    work = rna.copy()
-    work.X = work.X.astype(np.float32)
-    sc.pp.filter_genes(work, min_cells=3)
-    n_components = min(30, work.n_obs - 1, work.n_vars - 1)
-    if work.n_obs < MIN_CELLS_FOR_DOUBLETS or n_components < 2:
-        return np.full(rna.n_obs, np.nan), None, f"doublets: not scored, fewer than {MIN_CELLS_FOR_DOUBLETS} cells"
-    try:
-        # One thread: sums of several differ in their last bits.
-        with warnings.catch_warnings(), threadpool_limits(1):
-            warnings.simplefilter("ignore")
-            options = {"n_prin_comps": n_components, "use_approx_neighbors": False, "verbose": False}
-            sc.pp.scrublet(work, threshold=threshold, random_state=seed, **options)
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few variable genes for its filters
-        return np.full(rna.n_obs, np.nan), None, f"doublets: Scrublet could not score these cells ({error})"
-    scores = work.obs["doublet_score"].to_numpy(float)
-    automatic = work.uns["scrublet"].get("threshold")
-    return scores, *_doublet_threshold(scores, threshold, automatic)
-
-
-def _doublet_threshold(scores: np.ndarray, given: float | None, automatic: float | None) -> tuple[float | None, str]:
-    if given is not None:
-        return given, f"doublets: threshold {given} as configured"
-    if automatic is None or not np.isfinite(automatic):
-        return None, "doublets: Scrublet found no threshold, none removed; set ingest.max_doublet_score to remove some"
-    share = float((scores > automatic).mean())
-    if share > MAX_DOUBLET_SHARE:
-        problem = f"doublets: Scrublet's threshold {automatic:.3f} calls {share:.0%} of the cells, so none were removed"
-        return None, f"{problem}; set ingest.max_doublet_score to remove some"
-    return float(automatic), f"doublets: Scrublet's threshold {automatic:.3f} calls {share:.1%} of the cells"
-
-
 class Judged(NamedTuple):
     """Verdict on the barcodes of a library.
 
     Attributes
     ----------
     cells
-        Metrics, with doublet_score (where it was measured) and reason ("" = kept).
+        Metrics, with doublet_score and doublet_qvalue (where they were measured) and reason ("" = kept).
     limits
         metric -> {"low": value or None, "high": value or None}.
+    overlaps
+        The expectation behind doublet_qvalue, or None.
     notes
         What was done, in words.
     """
 
     cells: pd.DataFrame
     limits: dict
+    overlaps: dict | None
     notes: list[str]
 
 
@@ -152,26 +120,20 @@ def judge_cells(cells: pd.DataFrame, rna, settings: dict) -> Judged:
         Config section `ingest`.
     """
     reason, limits = flag_cells(cells, settings)
-    cells = cells.assign(reason=reason)
-    if not settings.get("doublets", True):
-        return Judged(cells, limits, ["doublets: switched off"])
     passed = (reason == "").to_numpy()
-    given = settings.get("max_doublet_score")
-    scores, threshold, note = doublet_scores(rna[passed], seed=int(settings.get("seed", 0)), threshold=given)
-    if np.isfinite(scores).any():
-        cells.insert(cells.columns.get_loc("reason"), "doublet_score", np.nan)
-        cells.loc[passed, "doublet_score"] = scores
-    if threshold is not None:
-        limits["doublet_score"] = {"low": None, "high": float(threshold)}
-        cells.loc[cells["doublet_score"] > threshold, "reason"] = "doublet"
-    return Judged(cells, limits, [note])
+    found = find_doublets(cells[passed], rna[passed], settings)
+    reason[passed] = _joined(found.called)
+    # A barcode that had already gone has no score.
+    cells = cells.join(found.scores).assign(reason=reason)
+    return Judged(cells, limits | found.limits, found.overlaps, found.notes)
 
 
 def flag_cells(cells: pd.DataFrame, settings: dict) -> tuple[pd.Series, dict]:
     """Say for every barcode why it is not kept; an empty reason means that it is.
 
-    Fixed thresholds come first. The outlier limits, median +- n_mads x MAD of log1p counts (MAD scaled to the standard
-    deviation of a normal), are then set from the barcodes that pass them, so that empty droplets cannot move them.
+    Fixed thresholds come first. The outlier limits, median +- n_mads x MAD (scaled to the standard deviation of a
+    normal; counts on the log1p scale), are then set from the barcodes that pass them, so that empty droplets cannot
+    move them. Where both hold, the stricter counts.
 
     Parameters
     ----------
@@ -191,48 +153,70 @@ def flag_cells(cells: pd.DataFrame, settings: dict) -> tuple[pd.Series, dict]:
     ----------
     Germain et al. 2020, Genome Biology 21:227; https://www.sc-best-practices.org/preprocessing_visualization/quality_control.html
     """
-    flags = {reason: np.zeros(len(cells), bool) for *_, reason in FIXED}
-    limits = {}
-    for setting, metric, side, reason in FIXED:
-        limit = settings.get(setting)
-        # A library with fragments is judged by them; the peak count stands in only where there are none.
-        if limit is None or metric not in cells or (metric == "n_peaks" and "n_fragments" in cells):
-            continue
-        limits.setdefault(metric, {"low": None, "high": None})[side] = limit
-        values = cells[metric].to_numpy(float)
-        flags[reason] |= values < limit if side == "low" else values > limit
-    passed = ~np.logical_or.reduce(list(flags.values()))
-    for metric, name in OUTLIERS.items():
-        if settings.get("n_mads") is None or metric not in cells:
-            continue
-        low, high = mad_limits(cells.loc[passed, metric].to_numpy(float), settings["n_mads"])
-        values = cells[metric].to_numpy(float)
-        flags[f"low_{name}"] = flags.get(f"low_{name}", False) | (values < low)
-        flags[f"high_{name}"] = values > high
-        known = limits.setdefault(metric, {"low": None, "high": None})
-        limits[metric] = {"low": _tighter(max, known["low"], low), "high": _tighter(min, known["high"], high)}
-    table = pd.DataFrame(flags, index=cells.index)
-    reasons = [",".join(table.columns[row]) for row in table.to_numpy(bool)]
-    return pd.Series(reasons, index=cells.index, name="reason", dtype=object), limits
+    limits = {metric.name: _fixed_limits(metric, settings) for metric in METRICS if metric.name in cells}
+    # A library with fragments is judged by them; the peak count stands in only where there are none.
+    if "n_peaks" in limits and "n_fragments" in cells:
+        limits["n_peaks"] = {}
+    passed = ~_flags(cells, limits).to_numpy(bool).any(axis=1)
+    n_mads = dict.fromkeys(OUTLIERS, settings.get("n_mads")) | (settings.get("outliers") or {})
+    for metric in METRICS:
+        if metric.name in cells and n_mads.get(metric.name) is not None:
+            outer = mad_limits(cells.loc[passed, metric.name].to_numpy(float), n_mads[metric.name], log=metric.log)
+            limits[metric.name] = _stricter(limits[metric.name], outer, metric)
+    flags = _flags(cells, limits)
+    held = {name: {"low": None, "high": None} | sides for name, sides in limits.items() if sides}
+    return pd.Series(_joined(flags), index=cells.index, name="reason", dtype=object), held
 
 
-def mad_limits(values: np.ndarray, n_mads: float) -> tuple[float, float]:
-    """Limits median +- n_mads x MAD of log1p(values), in the units of values; (-inf, inf) if the MAD is 0."""
-    values = np.log1p(values[np.isfinite(values)])
+def _fixed_limits(metric: Metric, settings: dict) -> dict:
+    given = {side: settings.get(setting) for side, setting in metric.settings.items() if setting}
+    return {side: limit for side, limit in given.items() if limit is not None}
+
+
+def _stricter(fixed: dict, outer: tuple[float, float], metric: Metric) -> dict:
+    """Limits of both kinds together, on the sides that are bad."""
+    low, high = max(fixed.get("low", -np.inf), outer[0]), min(fixed.get("high", np.inf), outer[1])
+    sides = {"low": float(low), "high": float(high)}
+    return {side: limit for side, limit in sides.items() if side in metric.settings and np.isfinite(limit)}
+
+
+def _flags(cells: pd.DataFrame, limits: dict) -> pd.DataFrame:
+    """Whether each barcode is beyond each limit, cells x reasons."""
+    flags = {}
+    for metric in METRICS:
+        for side, limit in limits.get(metric.name, {}).items():
+            values = cells[metric.name].to_numpy(float)
+            flags[f"{side}_{metric.code}"] = values < limit if side == "low" else values > limit
+    return pd.DataFrame(flags, index=cells.index, dtype=bool)
+
+
+def _joined(flags: pd.DataFrame) -> list[str]:
+    """Names of the true columns of each row, joined by commas."""
+    return [",".join(flags.columns[row]) for row in flags.to_numpy(bool)]
+
+
+def mad_limits(values: np.ndarray, n_mads: float, *, log: bool = True) -> tuple[float, float]:
+    """Limits median +- n_mads x MAD, in the units of values; (-inf, inf) if the MAD is 0.
+
+    Parameters
+    ----------
+    values
+        Metric of the barcodes of a library; NaN is left out.
+    n_mads
+        Number of median absolute deviations, each scaled to the standard deviation of a normal.
+    log
+        Whether median and MAD are those of log1p(values).
+    """
+    values = values[np.isfinite(values)]
+    values = np.log1p(values) if log else values
     spread = median_abs_deviation(values, scale="normal") if len(values) else 0.0
     if spread == 0:
         return -np.inf, np.inf
-    centre = np.median(values)
-    return float(np.expm1(centre - n_mads * spread)), float(np.expm1(centre + n_mads * spread))
+    limits = np.median(values) + np.array([-n_mads, n_mads]) * spread
+    return tuple((np.expm1(limits) if log else limits).tolist())
 
 
 def count_reasons(reasons: pd.Series) -> dict[str, int]:
     """Count the barcodes with each reason; a barcode with two reasons is in both."""
     single = reasons[reasons != ""].str.split(",").explode()
     return {str(name): int(n) for name, n in single.value_counts().sort_index().items()}
-
-
-def _tighter(choose, fixed: float | None, outlier: float) -> float | None:
-    """Choose the stricter of a fixed and an outlier limit; None if neither holds."""
-    present = [float(limit) for limit in (fixed, outlier) if limit is not None and np.isfinite(limit)]
-    return choose(present) if present else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 LOWER_IS_BETTER = ("ece", "brier", "nll", "log_loss")
-LEADING = ("macro_f1", "accuracy", "balanced_accuracy")
+LEADING = ("macro_f1", "accuracy", "balanced_accuracy", "auprc", "early_precision", "f0.1")
 OURS_PREFIX = "regulonformer"
 FLOORS = ("majority",)
 

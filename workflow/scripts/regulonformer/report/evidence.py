@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from regulonformer.io.store import read_json, read_parquet
+from regulonformer.io.store import read_json, read_parquet, read_tsv
+from regulonformer.report.activity import Activity, open_activity
 
 SINGLE = (
     "validation",
@@ -13,15 +14,30 @@ SINGLE = (
     "merge_summary",
     "multiome",
     "links",
+    "link_summary",
     "regulons",
     "regulon_summary",
+    "regulon_activity",
+    "corpus_summary",
+    "corpus_unmapped",
     "pretrain_metrics",
     "pretrain_run",
     "pretrain_config",
     "embedding",
     "annotation",
+    "grn",
 )
-LISTS = ("qc", "cells", "predictions", "finetune_runs", "task_records", "attribution", "completeness", "benchmarks")
+LISTS = (
+    "qc",
+    "counts",
+    "cells",
+    "predictions",
+    "finetune_runs",
+    "task_records",
+    "attribution",
+    "completeness",
+    "benchmarks",
+)
 INPUT_NAMES = SINGLE + LISTS
 
 
@@ -56,14 +72,20 @@ class Evidence:
     merge_summary: dict | None
     multiome: CellMap | None
     links: pd.DataFrame | None
+    link_summary: dict | None
     regulons: pd.DataFrame | None
     regulon_summary: dict | None
+    regulon_activity: Activity | None
+    corpus_summary: dict | None
+    corpus_unmapped: pd.DataFrame | None
     pretrain_metrics: pd.DataFrame | None
     pretrain_run: dict | None
     pretrain_config: dict | None
     embedding: CellMap | None
     annotation: pd.DataFrame | None
+    grn: pd.DataFrame | None
     qc: list[dict]
+    counts: list[dict]
     cells: pd.DataFrame | None
     predictions: dict[str, pd.DataFrame]
     finetune_runs: list[dict]
@@ -92,15 +114,19 @@ def read_evidence(inputs: dict) -> Evidence:
     readers = dict.fromkeys(SINGLE, read_json) | {
         "multiome": _read_multiome,
         "embedding": _read_embedding,
-        "links": read_parquet,
+        "links": _read_links,
         "regulons": read_parquet,
+        "regulon_activity": open_activity,
+        "corpus_unmapped": read_tsv,
         "pretrain_metrics": _read_tsv,
         "annotation": _read_tsv,
+        "grn": _read_tsv,
     }
     single = {name: readers[name](paths[name][0]) if paths[name] else None for name in SINGLE}
     return Evidence(
         **single,
         qc=[read_json(path) for path in paths["qc"]],
+        counts=[read_json(path) for path in paths["counts"]],
         cells=_concat(_read_cells(path) for path in paths["cells"]),
         predictions=_by_task(paths["predictions"], "finetune", read_parquet, _concat),
         finetune_runs=[read_json(path) for path in paths["finetune_runs"]],
@@ -125,6 +151,11 @@ def _concat(tables) -> pd.DataFrame | None:
 def _read_tsv(path) -> pd.DataFrame:
     # Folds and seeds are names here: "pooled" stands beside 0, 1, 2.
     return pd.read_csv(path, sep="\t", dtype={"fold": str, "seed": str, "dataset": str, "method": str, "metric": str})
+
+
+def _read_links(path) -> pd.DataFrame:
+    # Millions of pairs: only the columns that are drawn.
+    return pd.read_parquet(path, columns=["gene", "distance", "is_promoter", "score"])
 
 
 def _by_task(paths, stage, read, combine) -> dict:

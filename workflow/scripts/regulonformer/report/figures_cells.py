@@ -36,7 +36,7 @@ def cell_maps(maps: dict[str, pd.DataFrame], values: pd.Series, max_cells: int, 
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > 20:
         _continuous(figure, axes, maps, values)
     else:
-        _groups(figure, axes, maps, _as_groups(values), on_map)
+        _groups(figure, axes, maps, as_groups(values), on_map)
     return figure
 
 
@@ -46,12 +46,14 @@ def group_order(values: pd.Series) -> list[str]:
     return names + [UNLABELLED] * (UNLABELLED in set(values))
 
 
-def _as_groups(values: pd.Series) -> pd.Series:
+def as_groups(values: pd.Series) -> pd.Series:
+    """Labels as text, the same for all cells without one."""
     text = values.astype(object).where(values.notna(), UNLABELLED).astype(str)
     return text.replace({"": UNLABELLED, "nan": UNLABELLED, "None": UNLABELLED})
 
 
-def _point_size(count: int) -> float:
+def point_size(count: int) -> float:
+    """Size of a cell's point, smaller the more there are."""
     return float(np.clip(9000 / max(count, 1), 1.2, 9))
 
 
@@ -63,7 +65,7 @@ def _groups(figure, axes, maps, values, on_map) -> None:
         found = coordinates.reindex(values.index).dropna()
         groups = values.loc[found.index]
         axis.scatter(
-            found["x"], found["y"], s=_point_size(len(found)), c=groups.map(colours), lw=0, alpha=0.8, rasterized=True
+            found["x"], found["y"], s=point_size(len(found)), c=groups.map(colours), lw=0, alpha=0.8, rasterized=True
         )
     shown = [f"{position} {name}" if numbered else name for position, name in enumerate(names, start=1)]
     handles = [axes[0].scatter([], [], s=36, color=colours[name], lw=0) for name in names]
@@ -99,7 +101,7 @@ def _continuous(figure, axes, maps, values) -> None:
             found["x"],
             found["y"],
             c=values.loc[found.index].astype(float),
-            s=_point_size(len(found)),
+            s=point_size(len(found)),
             lw=0,
             cmap=SEQUENTIAL,
             vmin=low,

@@ -69,14 +69,14 @@ def forest_plot(annotation: pd.DataFrame, dataset: str):
         if comparison and comparison.best is not None:
             axis.axvline(comparison.best["value"], color=CUT, lw=1, ls=(0, (3, 2)), zorder=0)
         arrow = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
-        axis.set(title=score_name(metric), xlabel=f"pooled over folds ({arrow})")
+        axis.set(title=score_name(metric), xlabel=arrow)
         axis.grid(axis="x")
         axis.set_ylim(len(methods) - 0.5, -0.5)
         _zoom(axis, rows["value"], metric)
     axes[0].set_yticks(range(len(methods)), [method_name(method) for method in methods])
     for tick, method in zip(axes[0].get_yticklabels(), methods, strict=True):
         tick.set_fontweight("bold" if is_ours(method) else "normal")
-    figure.legend(*_forest_legend(), loc="outside lower center", ncols=4)
+    figure.legend(*_forest_legend(len(folds) > 0), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -135,11 +135,13 @@ def _zoom(axis, values: pd.Series, metric: str) -> None:
     axis.text(axis.get_xlim()[0], position, f" ◂ {values[floors[0]]:.3f}", va="center", fontsize=8, color=BASELINE)
 
 
-def _forest_legend() -> tuple[list, list[str]]:
-    handles = [
-        Line2D([], [], color=OURS, marker="D", lw=2.2, ms=6),
-        Line2D([], [], color=BASELINE, marker="o", lw=2.2, ms=6),
-        Line2D([], [], color=BASELINE, marker="o", ls="", ms=3, alpha=0.5),
-        Line2D([], [], color=CUT, lw=1, ls=(0, (3, 2))),
-    ]
-    return handles, ["our model with interval", "baseline with interval", "single fold", "best baseline"]
+def _forest_legend(has_folds: bool) -> tuple[list, list[str]]:
+    handles = {
+        "ours": Line2D([], [], color=OURS, marker="D", lw=2.2, ms=6),
+        "baseline": Line2D([], [], color=BASELINE, marker="o", lw=2.2, ms=6),
+        "single fold": Line2D([], [], color=BASELINE, marker="o", ls="", ms=3, alpha=0.5),
+        "best baseline": Line2D([], [], color=CUT, lw=1, ls=(0, (3, 2))),
+    }
+    if not has_folds:
+        del handles["single fold"]
+    return list(handles.values()), list(handles)

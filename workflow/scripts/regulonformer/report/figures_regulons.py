@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from regulonformer.report.figures_cells import UNLABELLED, group_order
+from regulonformer.report.figures_cells import UNLABELLED, as_groups, group_order, point_size
 from regulonformer.report.network_layout import place_regulons
 from regulonformer.report.style import (
     ACTIVATES,
     DIVERGING,
     FULL_WIDTH,
     INK,
+    MISSING,
     REPRESSES,
+    SEQUENTIAL,
     UNSIGNED,
     panels,
     separate_labels,
@@ -24,6 +26,8 @@ SIGNS = {
     -1: ("represses", REPRESSES, (0, (4, 2))),
     0: ("sign unknown", UNSIGNED, "-"),
 }
+
+MOST_Z = 2.5  # activities beyond this have the colours of the ends
 
 
 def edge_table(regulons: pd.DataFrame) -> pd.DataFrame:
@@ -39,13 +43,13 @@ def strongest_tfs(regulons: pd.DataFrame, count: int) -> list[str]:
 
 
 def regulon_overview(regulons: pd.DataFrame, links: pd.DataFrame | None):
-    """Link distances, links per gene and targets per TF."""
+    """Link distances, links per gene and targets per TF; every candidate link counts with its probability."""
     edges = edge_table(regulons)
     have_links = links is not None and len(links) > 0
     figure, axes = panels(3 if have_links else 2, 3, 2.7, FULL_WIDTH if have_links else FULL_WIDTH * 0.7)
     if have_links:
         _link_distances(axes[0], links)
-        _counts(axes[1], links.groupby("gene").size(), "CREs per gene", "Linked CREs", "Genes")
+        _counts(axes[1], links.groupby("gene")["score"].sum(), "CREs per gene", "Expected CREs", "Genes")
     else:
         _counts(axes[0], edges.groupby("target").size(), "TFs per gene", "TFs", "Genes")
     _counts(axes[-1], edges.groupby("source").size(), "Targets per regulon", "Target genes", "Regulons")
@@ -91,7 +95,51 @@ def regulon_network(regulons: pd.DataFrame, tfs: list[str], targets_per_tf: int 
     return figure
 
 
-def regulon_activity(attention: pd.DataFrame, groups: pd.Series, per_group: int = 3):
+def activity_maps(
+    coordinates: pd.DataFrame,
+    activity: pd.DataFrame,
+    groups: pd.Series,
+    stands_out: dict[str, str],
+    max_cells: int,
+    seed: int = 0,
+):
+    """Map of the cells, one panel per regulon, coloured by its activity, standardised over cells.
+
+    Parameters
+    ----------
+    coordinates
+        x, y indexed by cell.
+    activity
+        Cells x regulons.
+    groups
+        Group of each cell.
+    stands_out
+        Regulon -> group in which it stands out; its name is written into the panel.
+    max_cells
+        Most cells drawn.
+    seed
+        Seed of the subsample and of the drawing order.
+    """
+    z = (activity - activity.mean()) / activity.std().replace(0, 1)
+    cells = np.random.default_rng(seed).permutation(coordinates.index.intersection(activity.index))[:max_cells]
+    points = coordinates.loc[cells]
+    figure, axes = panels(activity.shape[1], 4, 2.6)
+    for axis, tf in zip(axes, activity, strict=True):
+        drawn = axis.scatter(
+            points["x"], points["y"], c=z.loc[cells, tf], s=point_size(len(cells)), lw=0, cmap=SEQUENTIAL,
+            vmin=-MOST_Z, vmax=MOST_Z, rasterized=True,
+        )  # fmt: skip
+        axis.set(title=tf, xticks=[], yticks=[])
+        axis.spines[["left", "bottom"]].set_color(MISSING)
+        mine = points[(groups.reindex(cells) == stands_out.get(tf)).to_numpy()]
+        if len(mine):
+            label = axis.text(*mine.median(), stands_out[tf], ha="center", va="center", fontsize=8, fontweight="bold")
+            label.set_path_effects([effects.withStroke(linewidth=2.4, foreground="white")])
+    figure.colorbar(drawn, ax=axes, label="Activity (z-score over cells)", shrink=0.7, pad=0.01, extend="both")
+    return figure
+
+
+def regulon_attention(attention: pd.DataFrame, groups: pd.Series, per_group: int = 3):
     """Heat map: attention of the cell token to each regulon, per group of cells, standardised over groups.
 
     Parameters
@@ -99,13 +147,11 @@ def regulon_activity(attention: pd.DataFrame, groups: pd.Series, per_group: int 
     attention
         Cells x regulons.
     groups
-        Group of each cell.
+        Group of each cell; cells without a label are no group.
     per_group
         Regulons picked per group, by how far they stand out there.
     """
-    groups = groups.reindex(attention.index).astype(str)
-    # Cells without a label are no group.
-    mean = attention[groups != ""].groupby(groups[groups != ""]).mean()
+    mean = attention.groupby(as_groups(groups.reindex(attention.index))).mean()
     mean = mean.loc[[name for name in group_order(pd.Series(mean.index)) if name != UNLABELLED]]
     spread = mean.std(ddof=0)
     z = ((mean - mean.mean()) / spread.where(spread > 0)).dropna(axis=1)
@@ -132,19 +178,22 @@ def _link_distances(axis, links: pd.DataFrame) -> None:
     reach = max(1.0, np.ceil(np.abs(distance_kb).max()))
     bins = np.linspace(-reach, reach, 61)
     promoter = links["is_promoter"].to_numpy(bool)
-    parts = [distance_kb[~promoter], distance_kb[promoter]]
-    axis.hist(parts, bins, stacked=True, color=["#56B4E9", "#E69F00"], label=["distal", "promoter"], lw=0)
-    axis.set(title="Distance of CRE to TSS", xlabel="Distance (kb; negative: upstream)", ylabel="Links")
+    parts, weights = ([values[~promoter], values[promoter]] for values in (distance_kb, links["score"].to_numpy(float)))
+    look = {"color": ["#56B4E9", "#E69F00"], "label": ["distal", "promoter"], "lw": 0}
+    axis.hist(parts, bins, weights=weights, stacked=True, **look)
+    axis.set(title="Distance of CRE to TSS", xlabel="Distance (kb; negative: upstream)", ylabel="Expected links")
     axis.legend(handlelength=1)
     axis.grid(axis="y")
 
 
 def _counts(axis, counts: pd.Series, title: str, xlabel: str, ylabel: str) -> None:
-    top = int(counts.max())
-    bins = np.arange(0.5, top + 1.5) if top <= 40 else np.linspace(0.5, top + 0.5, 31)
+    top = counts.max()
+    whole = pd.api.types.is_integer_dtype(counts)
+    bins = np.arange(0.5, top + 1.5) if whole and top <= 40 else np.linspace(0.5 * whole, top + 0.5 * whole, 31)
     axis.hist(counts, bins, color="#8AA4B8", lw=0, rwidth=0.9)
     axis.axvline(counts.median(), color=INK, lw=1.2, ls=":")
-    axis.text(counts.median(), axis.get_ylim()[1] * 0.98, f" median {counts.median():g}", va="top", fontsize=8)
+    axis.set_ylim(top=1.12 * axis.get_ylim()[1])  # room for the words above the bars
+    axis.text(counts.median(), axis.get_ylim()[1] * 0.99, f" median {counts.median():.3g}", va="top", fontsize=8)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axis.grid(axis="y")
 

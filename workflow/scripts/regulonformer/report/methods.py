@@ -16,6 +16,10 @@ REFERENCES = {
         "Wolock S.L., Lopez R., Klein A.M. Scrublet: computational identification of cell doublets in single-cell "
         "transcriptomic data. Cell Systems 8:281–291 (2019)."
     ),
+    "amulet": (
+        "Thibodeau A. et al. AMULET: a novel read count-based method for effective multiplet detection from single "
+        "nucleus ATAC-seq data. Genome Biology 22:252 (2021)."
+    ),
     "pysam": (
         "Bonfield J.K. et al. HTSlib: C library for reading/writing high-throughput sequencing data. GigaScience "
         "10:giab007 (2021); used through pysam."
@@ -36,6 +40,26 @@ REFERENCES = {
     "lightmotif": (
         "Larralde M. LightMotif: a lightweight library for scanning sequences with position weight matrices. "
         "https://github.com/althonos/lightmotif."
+    ),
+    "null": (
+        "Ma S. et al. Chromatin potential identified by shared single-cell profiling of RNA and chromatin. Cell "
+        "183:1103–1116 (2020)."
+    ),
+    "two_groups": "Efron B. Microarrays, empirical Bayes and the two-groups model. Statistical Science 23:1–22 (2008).",
+    "eqtl": (
+        "Veyrieras J.-B. et al. High-resolution mapping of expression-QTLs yields insight into human gene regulation. "
+        "PLoS Genetics 4:e1000214 (2008)."
+    ),
+    "aucell": (
+        "Aibar S. et al. SCENIC: single-cell regulatory network inference and clustering. Nature Methods 14:1083–1086 "
+        "(2017)."
+    ),
+    "beeline": (
+        "Pratapa A. et al. Benchmarking algorithms for gene regulatory network inference from single-cell "
+        "transcriptomic data. Nature Methods 17:147–154 (2020)."
+    ),
+    "rewiring": (
+        "Maslov S., Sneppen K. Specificity and stability in topology of protein networks. Science 296:910–913 (2002)."
     ),
     "linformer": "Wang S. et al. Linformer: self-attention with linear complexity. arXiv:2006.04768 (2020).",
     "lora": "Hu E.J. et al. LoRA: low-rank adaptation of large language models. ICLR (2022); arXiv:2106.09685.",
@@ -123,9 +147,16 @@ def _quality(evidence: Evidence, config: dict) -> Method | None:
     if any(record.get("fragments") for record in evidence.qc):
         sentences += "ATAC metrics were computed from the fragment files, indexed with tabix (pysam). "
         cites.append("pysam")
-    if (config.get("ingest") or {}).get("doublets"):
+    wanted = (config.get("ingest") or {}).get("doublets")
+    if wanted in (True, "rna"):
         sentences += "Doublets were scored with Scrublet on the RNA of the barcodes that passed all other limits. "
         cites.append("scrublet")
+    if wanted in (True, "atac") and any(record.get("overlaps") for record in evidence.qc):
+        sentences += (
+            "Barcodes with more sites under three or more fragments than single cells of their depth were called "
+            "doublets too: the signal is AMULET's, the test a negative binomial one. "
+        )
+        cites.append("amulet")
     return Method(
         "Quality control",
         sentences + "Barcodes outside the limits were removed and counted by reason.",
@@ -166,15 +197,33 @@ def _regulons(evidence: Evidence, config: dict) -> Method | None:
         sentences += f"Motifs of {release} (vertebrate CORE) were scanned in the peaks with lightmotif. "
         cites += ["jaspar", "lightmotif"]
     sentences += (
-        "Peaks were linked to genes by distance to the TSS and by correlation of accessibility and expression over "
-        "metacells. "
+        "Each pair of a peak and a gene near it got the probability of a link, from its distance to the TSS and the "
+        "association of accessibility and expression, which was compared with matched peaks that cannot be linked. "
     )
+    cites += ["null", "eqtl"]
     sentences += (
         "A regulon joins a TF to its targets through the linked elements that carry its motif. "
         if reference.get("fasta")
         else ""
     )
     sentences += "TF–target edges came from the network file that was given. " if reference.get("network") else ""
+    sentences += (
+        "The score of an edge is the probability that it is real, by a two-groups model of this support and the "
+        "association of TF and gene. "
+    )
+    cites.append("two_groups")
+    if evidence.regulon_activity is not None:
+        sentences += (
+            "The activity of a regulon in a cell is the weighted mean z-score of its targets' expression, and the area "
+            "under the recovery curve of its activated targets. "
+        )
+        cites.append("aucell")
+    if evidence.grn is not None:
+        sentences += (
+            "Links and regulons were judged beside simple methods and a shuffle of the regulons that keeps the number "
+            "of edges of every TF and gene, with bootstrap intervals over TFs (links: over genes). "
+        )
+        cites += ["beeline", "rewiring"]
     return Method("Regulons", sentences.strip(), cites, _settings(config, "regulons"))
 
 

@@ -6,13 +6,19 @@ METRICS = {
     "n_counts_rna": "RNA counts per cell",
     "n_genes": "Genes per cell",
     "pct_mito": "Mitochondrial RNA (%)",
+    "pct_ribo": "RNA of ribosomal proteins (%)",
     "n_fragments": "ATAC fragments per cell",
-    "n_counts_atac": "ATAC counts in peaks per cell",
-    "n_peaks": "Open peaks per cell",
     "tss_enrichment": "TSS enrichment",
     "nucleosome_signal": "Nucleosome signal",
     "frip": "Fragments in peaks (fraction)",
-    "doublet_score": "Doublet score",
+    "blacklist_share": "Fragments in blacklist (fraction)",
+    "duplication_fragments": "Repeated ATAC reads (fraction)",
+    "duplication_atac": "Repeated reads by Cell Ranger",
+    "n_counts_atac": "ATAC counts in peaks per cell",
+    "n_peaks": "Open peaks per cell",
+    "doublet_score": "Doublet score (RNA)",
+    "n_overlap_sites": "Sites under > 2 fragments",
+    "doublet_qvalue": "Doublet q-value (ATAC)",
 }
 SCORES = {
     "accuracy": "Accuracy",
@@ -20,8 +26,39 @@ SCORES = {
     "balanced_accuracy": "Balanced accuracy",
     "weighted_f1": "Weighted F1",
     "ece": "Calibration error (ECE)",
+    "auprc": "AUPRC",
+    "f0.1": "F0.1",
+    "r2": "R²",
+    "early_precision": "Early precision",
+    "sign_accuracy": "Sign accuracy",
+}
+# How scores of regulons and links are to be read, and what they are compared with.
+MEANINGS = {
+    "auprc": "mean precision over the whole ranking; a ranking by chance gets the share of true pairs",
+    "early_precision": "share of true pairs at the top of the ranking, among as many pairs as are true in all",
+    "precision": "share of true pairs among as many of the first as our regulons hold",
+    "recall": "share of the true pairs that are among these",
+    "f0.1": "precision and recall in one number, in which precision counts most",
+    "sign_accuracy": "share of the true pairs found for which activation or repression is right",
+    "r2": "how much of a gene's variance in donors not used for fitting its best TFs explain, as many for every method",
+    "pearson": "correlation of TF and gene over cells",
+    "spearman": "correlation of their ranks over cells",
+    "genie3 (extra trees)": "how much the TF helps decision trees to predict the gene",
+    "motif only": "best motif of the TF in any peak near the gene",
+    "motif and distance": "the same, less the farther the peak is",
+    "link only": "best link of the gene, the same for every TF",
+    "network only": "the published network as it came",
+    "distance only": "how near the closest peak is to the gene's TSS, the same for every TF",
+    "promoter or distance decay": "promoters first, then falling with distance",
+    "|correlation|": "correlation of peak and gene over cells, of either sign",
+    "regulons, shuffled": (
+        "our own regulons with their targets swapped at random; every TF and gene keeps its number of edges, so this "
+        "is what those numbers alone explain"
+    ),
+    "random": "chance",
 }
 METHODS = {
+    "genie3 (extra trees)": "GENIE3 (extra trees)",
     "majority": "Majority class (floor)",
     "knn": "k nearest neighbours",
     "logistic": "Logistic regression",
@@ -30,6 +67,7 @@ METHODS = {
     "random_forest": "Random forest",
     "xgboost": "XGBoost",
 }
+PEOPLE = ("Pearson", "Spearman")
 ACRONYMS = {
     "rna": "RNA",
     "atac": "ATAC",
@@ -59,6 +97,7 @@ REASONS = {
     "low_genes": "few genes",
     "high_genes": "many genes",
     "high_mito": "mitochondrial",
+    "high_ribo": "ribosomal",
     "low_fragments": "few fragments",
     "high_fragments": "many fragments",
     "low_counts_atac": "few ATAC counts",
@@ -66,7 +105,11 @@ REASONS = {
     "low_tss": "low TSS enrichment",
     "high_nucleosome": "nucleosome signal",
     "low_frip": "few fragments in peaks",
+    "high_blacklist": "blacklisted fragments",
+    "high_duplication": "repeated reads",
     "low_peaks": "few peaks",
+    "doublet_rna": "doublet by RNA",
+    "doublet_atac": "doublet by ATAC",
 }
 
 
@@ -87,8 +130,9 @@ def capital(words: str) -> str:
 
 
 def inside(name: str) -> str:
-    """Write a name as it stands inside a sentence: `Wide MLP` becomes `wide MLP`, `XGBoost` stays."""
-    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
+    """Write a name as it stands inside a sentence: `Wide MLP` becomes `wide MLP`; `XGBoost`, `R²`, `Pearson` stay."""
+    keep = name in PEOPLE or not (name[1:2].islower() or name[1:2] in " -")
+    return name if keep else name[:1].lower() + name[1:]
 
 
 def reason_name(reason: str) -> str:
@@ -164,16 +208,14 @@ def duration(seconds: float) -> str:
 
 
 def flatten(content: dict, prefix: str = "") -> dict[str, object]:
-    """Flatten nested dicts to dotted keys; lists of plain values become one string."""
+    """Flatten nested dicts to dotted keys; lists of plain values become one string that names the first dozen."""
     flat = {}
     for key, value in content.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             flat |= flatten(value, f"{name}.")
         elif isinstance(value, (list, tuple)):
-            flat[name] = (
-                ", ".join(number(item) if not isinstance(item, dict) else str(item) for item in value) or "none"
-            )
+            flat[name] = listed((number(item) for item in value), limit=12)
         else:
             flat[name] = value
     return flat

@@ -6,9 +6,10 @@ from pathlib import Path
 import jinja2
 import yaml
 
+from regulonformer.report.blocks import Studio
 from regulonformer.report.evidence import Evidence
 from regulonformer.report.methods import citation_numbers, methods, references
-from regulonformer.report.sections import Studio, runtime_blocks, sections, task_columns
+from regulonformer.report.sections import runtime_blocks, sections, task_columns
 from regulonformer.report.style import theme
 from regulonformer.report.text import findings, headline_numbers, question
 

@@ -1,63 +1,14 @@
 """The sections of the report: which figures and tables stand where, and how to read them."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-
 import pandas as pd
 
 from regulonformer.errors import InputError
-from regulonformer.report import figures_cells, figures_drivers, figures_model, figures_qc, figures_regulons, tables
-from regulonformer.report.comparison import is_ours
+from regulonformer.report import figures_cells, figures_drivers, figures_model, figures_qc, tables
+from regulonformer.report.blocks import Note, Section, Studio, score_blocks
 from regulonformer.report.evidence import Evidence
 from regulonformer.report.names import column_name, listed, slug, spoken
-from regulonformer.report.style import write_figure
+from regulonformer.report.regulon_section import regulon_section
 from regulonformer.report.text import pretraining_gain, task_of
-
-
-@dataclass
-class Figure:
-    """A drawn figure with its caption (how to read it) and its description for those who do not see it."""
-
-    name: str
-    svg: str
-    width: int
-    caption: str
-    alt: str
-    kind: str = "figure"
-
-
-@dataclass
-class Note:
-    """A short list of remarks."""
-
-    heading: str
-    items: list[str]
-    kind: str = "note"
-
-
-@dataclass
-class Section:
-    """A section of the page: an anchor, a title, one sentence of introduction and its blocks."""
-
-    name: str
-    title: str
-    lead: str
-    blocks: list = field(default_factory=list)
-
-
-@dataclass
-class Studio:
-    """Where figures are written, at which resolution, and with which of the report's settings."""
-
-    folder: Path
-    settings: dict
-
-    def draw(self, figure, name: str, caption: str, alt: str) -> Figure | None:
-        """Write a figure; None stays None, so that a figure without data is left out."""
-        if figure is None:
-            return None
-        width = round(figure.get_figwidth() * 96)
-        return Figure(name, write_figure(figure, name, self.folder, self.settings["dpi"]), width, caption, alt)
 
 
 def task_columns(evidence: Evidence, config: dict) -> dict[str, str]:
@@ -91,7 +42,7 @@ def data_section(evidence: Evidence, studio: Studio) -> Section:
         "data", "Data and quality control", "What came in, which barcodes count as cells, and what was removed and why."
     )
     if evidence.qc:
-        section.blocks.append(tables.library_table(evidence.qc))
+        section.blocks += [tables.library_table(evidence.qc), tables.reason_table(evidence.qc)]
     if evidence.cells is not None:
         section.blocks += _cell_quality(evidence, studio)
     if evidence.qc:
@@ -111,6 +62,8 @@ def data_section(evidence: Evidence, studio: Studio) -> Section:
         section.blocks.append(
             tables.filter_table("peaks_summary", "Peaks", evidence.peaks_summary, "features/peaks.json")
         )
+    if evidence.counts:
+        section.blocks.append(tables.count_table(evidence.counts))
     if evidence.merge_summary:
         section.blocks.append(
             tables.filter_table(
@@ -134,18 +87,29 @@ def _cell_quality(evidence: Evidence, studio: Studio) -> list:
             "Stacked bars: share of barcodes kept and removed by reason, one bar per library.",
         ),
         studio.draw(
-            figures_qc.metric_violins(evidence.cells, thresholds) if figures_qc.cut_metrics(evidence.cells) else None,
+            figures_qc.metric_distributions(evidence.cells, thresholds)
+            if figures_qc.cut_metrics(evidence.cells)
+            else None,
             "qc_metrics",
-            "The width of a shape shows how many barcodes have that value, before filtering. Dashed lines are the "
-            "cuts; barcodes beyond them were removed.",
-            "Violin plots of each quality metric per library, with the cuts drawn.",
+            "Each shape is a histogram of a library's barcodes, drawn to both sides: blue were kept, orange around "
+            "them were removed, for this metric or another. Dashed lines are the cuts. Values beyond the axis are "
+            "counted at its end. A cut through the middle of a hump removes good cells.",
+            "Mirrored histograms of each quality metric per library, kept and removed barcodes, with the cuts drawn.",
         ),
         studio.draw(
             figures_qc.modality_scatter(evidence.cells, studio.settings["max_cells_plot"]),
             "rna_against_atac",
-            "Each point is a barcode. Good cells have both RNA and ATAC and form one cloud at the upper right; "
-            "removed ones are orange.",
+            "Each point is a barcode; brighter means more kept barcodes around it, orange ones were removed. Good "
+            "cells have both RNA and ATAC and form one cloud at the upper right.",
             "Scatter plots of RNA counts against ATAC counts per barcode, one panel per library.",
+        ),
+        studio.draw(
+            figures_qc.doublet_overlaps(evidence.cells, {row["sample"]: row.get("overlaps") for row in evidence.qc}),
+            "doublet_overlaps",
+            "One cell has two copies of the genome, so three fragments on one place point to two cells. Barcodes above "
+            "the dashed line have more such places than single cells of their depth; without a line none was called. "
+            "Only barcodes that passed all other limits are shown.",
+            "Scatter plots of sites under more than two fragments against fragments, one panel per library.",
         ),
     ]
 
@@ -198,61 +162,6 @@ def colour_columns(obs: pd.DataFrame, asked: str | None, columns: dict[str, str]
     return list(dict.fromkeys(column for column in wanted if column in obs))
 
 
-def regulon_section(evidence: Evidence, studio: Studio, columns: dict[str, str]) -> Section:
-    """The prior and the model's use of it."""
-    section = Section(
-        "regulons",
-        "Regulons",
-        "Which transcription factors reach which genes, and through which elements: the prior that the model "
-        "starts from.",
-    )
-    regulons = evidence.regulons
-    if regulons is None or regulons.empty:
-        return section
-    tfs = figures_regulons.strongest_tfs(regulons, studio.settings["top_regulons"])
-    section.blocks = [
-        tables.regulon_table(regulons, tfs),
-        studio.draw(
-            figures_regulons.regulon_network(regulons, tfs, targets_per_tf=8 if len(tfs) <= 12 else 5),
-            "regulon_network",
-            "The strongest regulons. Large discs are TFs, small ones their best-scored target genes; arrows "
-            "activate, dashed lines with a bar repress. "
-            "Genes between two TFs are shared targets.",
-            f"Network of the regulons of {listed(tfs, 12)} with their strongest target genes.",
-        ),
-        studio.draw(
-            figures_regulons.regulon_overview(regulons, evidence.links),
-            "regulon_overview",
-            "How far linked elements lie from the gene's TSS, how many elements a gene has, and how many targets a "
-            "regulon has.",
-            "Histograms of link distance, elements per gene and targets per regulon.",
-        ),
-        _activity(evidence, studio, columns),
-    ]
-    if evidence.regulon_summary:
-        section.blocks.append(
-            tables.filter_table(
-                "regulon_summary", "What was kept and dropped", evidence.regulon_summary, "regulons/summary.json"
-            )
-        )
-    return section
-
-
-def _activity(evidence: Evidence, studio: Studio, columns: dict[str, str]) -> Figure | None:
-    column = studio.settings["colour_by"] or next(iter(columns.values()), "sample")
-    view = evidence.embedding
-    if view is None or view.regulons is None or column not in view.obs or pd.api.types.is_float_dtype(view.obs[column]):
-        return None
-    return studio.draw(
-        figures_regulons.regulon_activity(view.regulons, view.obs[column].astype(object).fillna("")),
-        "regulon_activity",
-        f"Which regulons the model looks at for cells of each {column_name(column)}, relative to the others: "
-        "orange more, purple less. "
-        "Attention shows where the model looks; it does not prove regulation.",
-        f"Heat map of attention to regulons per {column_name(column)}.",
-    )
-
-
 def pretraining_section(evidence: Evidence, studio: Studio) -> Section:
     """Loss curves against their floor."""
     section = Section(
@@ -303,7 +212,8 @@ def annotation_section(evidence: Evidence, studio: Studio) -> Section:
     )
     if evidence.annotation is not None and not evidence.annotation.empty:
         for dataset in dict.fromkeys(evidence.annotation["dataset"]):
-            section.blocks += _scores(evidence.annotation, dataset, studio)
+            judged = f"held-out cells: {spoken(task_of(dataset))}"
+            section.blocks += score_blocks(evidence.annotation, dataset, judged, "evaluate/annotation.tsv", studio)
     for task, predictions in evidence.predictions.items():
         section.blocks += [
             studio.draw(
@@ -316,27 +226,6 @@ def annotation_section(evidence: Evidence, studio: Studio) -> Section:
             tables.class_table(predictions.astype({"truth": str, "predicted": str}), task),
         ]
     return section
-
-
-def _scores(annotation: pd.DataFrame, dataset: str, studio: Studio) -> list:
-    table = tables.score_table(annotation, dataset)
-    table.heading += f": {spoken(task_of(dataset))}"
-    ours = any(is_ours(method) for method in annotation.loc[annotation["dataset"] == dataset, "method"])
-    reading = (
-        "Where our interval crosses the dashed line of the best baseline, the two cannot be told apart."
-        if ours
-        else "Our model was not scored here."
-    )
-    return [
-        table,
-        studio.draw(
-            figures_model.forest_plot(annotation, dataset),
-            f"forest_{slug(task_of(dataset))}",
-            "Methods from best to worst. Diamonds are our model, discs baselines, lines their intervals, faint "
-            f"points single folds. {reading}",
-            f"Forest plot of scores with intervals for every method on {spoken(task_of(dataset))}.",
-        ),
-    ]
 
 
 def driver_section(evidence: Evidence, studio: Studio) -> Section:

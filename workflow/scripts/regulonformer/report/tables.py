@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
@@ -30,8 +31,19 @@ from regulonformer.report.names import (
     title,
 )
 
-# A number with its unit, interval or star; a dash stands for none.
-NUMBER = re.compile(r"–|[-+]?[\d.,]+( (%|s|min|h|GB))?( \[.*\])?( ★)?")
+# A number with its unit, star or interval; a dash stands for none.
+NUMBER = re.compile(r"–|[-+]?[\d.,]+( (%|s|min|h|GB))?( ★)?( \[.*\])?")
+
+
+# Columns of the regulon table that say why an edge is there -> head, and what the number is.
+EVIDENCE = {
+    "motif_score": ("Motif site", "the probability that the TF uses its site in the element"),
+    "link_score": ("Link", "the probability that the element acts on the gene"),
+    "support": ("Support", "the probability that the TF reaches the gene through any element"),
+    "network": ("Network", "the weight of the edge in the published network, below 0 for repression"),
+    "association": ("Association (z)", "how strongly TF and gene go together over cells"),
+}
+DIRECTIONS = {1: "activates", -1: "represses", 0: "unknown"}
 
 
 @dataclass
@@ -70,49 +82,53 @@ class Table:
 
 
 def library_table(qc: list[dict]) -> Table:
-    """Barcodes in, kept and removed by reason, per library and in total."""
-    reasons = sorted({reason for record in qc for reason in record.get("removed", {})})
-    rows = [_library_row(record, reasons) for record in qc]
+    """Barcodes in, kept and removed, per library and in total."""
+    counts = [(record["sample"], record["cells_in"], record["cells_kept"]) for record in qc]
     if len(qc) > 1:
-        total = {
-            "sample": "all libraries",
-            "cells_in": sum(record["cells_in"] for record in qc),
-            "cells_kept": sum(record["cells_kept"] for record in qc),
-            "removed": {reason: sum(record.get("removed", {}).get(reason, 0) for record in qc) for reason in reasons},
-        }
-        rows.append(_library_row(total, reasons))
-    caption = (
-        "Barcodes of each library before and after quality control. A barcode with two reasons is in both columns."
-    )
-    columns = ["Library", "Barcodes", "Kept", "Share kept", *(capital(reason_name(reason)) for reason in reasons)]
+        counts.append(("all libraries", *(sum(column) for column in list(zip(*counts, strict=True))[1:])))
+    rows = [
+        [name, number(total), number(kept), percent(kept, total), number(total - kept)] for name, total, kept in counts
+    ]
+    caption = "Barcodes of each library before and after quality control."
+    columns = ["Library", "Barcodes", "Kept", "Share kept", "Removed"]
     strong = {len(rows) - 1} if len(qc) > 1 else set()
     return Table("libraries", "Barcodes per library", columns, rows, caption, "ingest/*.qc.json", strong)
 
 
-def _library_row(record: dict, reasons: list[str]) -> list[str]:
-    removed = record.get("removed", {})
-    kept = [number(record["cells_in"]), number(record["cells_kept"]), percent(record["cells_kept"], record["cells_in"])]
-    return [record["sample"], *kept, *(number(removed.get(reason, 0)) for reason in reasons)]
+def reason_table(qc: list[dict]) -> Table | None:
+    """Barcodes removed for each reason, per library and in total."""
+    removed = pd.DataFrame({record["sample"]: record.get("removed", {}) for record in qc}, dtype=float)
+    removed = removed.fillna(0).astype(int)
+    if removed.empty:
+        return None
+    order = removed.sum(axis=1).sort_values(ascending=False, kind="stable").index
+    if len(qc) > 1:
+        removed["all libraries"] = removed.sum(axis=1)
+    rows = [[capital(reason_name(reason)), *(number(int(count)) for count in removed.loc[reason])] for reason in order]
+    caption = (
+        "Why barcodes were removed. One with two reasons is counted under both, so the columns add up to more than the "
+        "barcodes removed."
+    )
+    columns = ["Reason", *map(str, removed.columns)]
+    return Table("reasons", "Barcodes removed, by reason", columns, rows, caption, "ingest/*.qc.json")
 
 
 def threshold_table(qc: list[dict]) -> Table | None:
     """The cuts that were applied, per library."""
-    metrics = list(dict.fromkeys(metric for record in qc for metric in record.get("thresholds", {})))
-    if not metrics:
+    used = {metric for record in qc for metric in record.get("thresholds", {})}
+    if not used:
         return None
-    rows = [[record["sample"], *(_range(record["thresholds"].get(metric)) for metric in metrics)] for record in qc]
+    metrics = [metric for metric in METRICS if metric in used] + sorted(used - METRICS.keys())
+    rows = [
+        [METRICS.get(metric, title(metric)), *(_range(record.get("thresholds", {}).get(metric)) for record in qc)]
+        for metric in metrics
+    ]
     caption = (
         "Barcodes outside these limits were removed. Limits differ between libraries where they follow the "
         "library's own median."
     )
-    return Table(
-        "thresholds",
-        "Limits applied",
-        ["Library", *(METRICS.get(metric, title(metric)) for metric in metrics)],
-        rows,
-        caption,
-        "ingest/*.qc.json",
-    )
+    columns = ["Metric", *(record["sample"] for record in qc)]
+    return Table("thresholds", "Limits applied", columns, rows, caption, "ingest/*.qc.json")
 
 
 def _range(limits: dict | None) -> str:
@@ -132,12 +148,59 @@ def filter_table(name: str, heading: str, summary: dict, source: str) -> Table:
     )
 
 
-def findings_table(findings: list[dict]) -> Table:
-    """Warnings and notes of input validation."""
+def count_table(counts: list[dict]) -> Table:
+    """What each library's ATAC counts come from, and what was lost on the way to the consensus peaks."""
     rows = [
-        [capital(item.get("level", "note")), item.get("file", ""), item.get("message", ""), item.get("fix", "")]
-        for item in findings
+        [
+            record["library"],
+            record["counted_from"],
+            number(record["counts"]),
+            *(
+                number(record[key]) if key in record else "–"
+                for key in ("peaks_lost", "counts_lost", "counts_repeated")
+            ),
+        ]
+        for record in counts
     ]
+    caption = (
+        "ATAC counts of the kept cells in the consensus peaks. Where a library has no fragments and other peaks, the "
+        "counts of its own peaks go to every consensus peak that they overlap: some are lost, some count repeatedly."
+    )
+    columns = ["Library", "Counted from", "Counts", "Own peaks lost", "Counts lost", "Counts repeated"]
+    return Table("atac_counts", "Counts in consensus peaks", columns, rows, caption, "features/counts/*.json")
+
+
+def gene_space_table(summary: dict) -> Table:
+    """Genes of the model, how they were found in the annotation, and the peaks behind their accessibility."""
+    counted = {key: value for key, value in summary.items() if key != "unmapped"}
+    table = filter_table("gene_space", "Genes of the model", counted, "corpus/summary.json")
+    table.caption = (
+        "The genes that the model reads, by how the annotation knows them, and the peaks whose counts make their "
+        "accessibility: in promoters, and distal ones linked to the gene."
+    )
+    return table
+
+
+def unmapped_table(unmapped: pd.DataFrame) -> Table | None:
+    """How many names of each file stand for no gene, with the reason and examples."""
+    if unmapped.empty:
+        return None
+    rows = [
+        [Path(file).name, reason, number(len(names)), listed(names, limit=5)]
+        for (file, reason), names in unmapped.groupby(["file", "reason"], sort=True)["name"]
+    ]
+    caption = (
+        "Names of the inputs that are no gene of the data, or that the annotation does not know. All of them are "
+        "listed in corpus/unmapped.tsv."
+    )
+    columns = ["Where", "Why", "Names", "Examples"]
+    return Table("unmapped", "Names without a gene", columns, rows, caption, "corpus/unmapped.tsv")
+
+
+def findings_table(findings: list[dict]) -> Table:
+    """Warnings and notes of input validation, warnings first."""
+    findings = sorted(findings, key=lambda item: item["level"] != "warning")
+    rows = [[capital(item["level"]), item["file"], item["message"], item["fix"]] for item in findings]
     caption = "What was noticed about the inputs before any compute. None of these stopped the run."
     return Table(
         "findings",
@@ -151,26 +214,12 @@ def findings_table(findings: list[dict]) -> Table:
 
 def regulon_table(regulons: pd.DataFrame, tfs: list[str]) -> Table:
     """The strongest regulons: targets, CREs, sign and best targets."""
-    edges, rows = edge_table(regulons), []
+    edges = edge_table(regulons)
+    rows = []
     for tf in tfs:
         mine = edges[edges["source"] == tf]
-        cres = regulons.loc[regulons["source"] == tf, "cre"].fillna("") if "cre" in regulons else pd.Series([""])
-        signed = [
-            f"{int((mine['sign'] == sign).sum())} {word}"
-            for sign, word in ((1, "activated"), (-1, "repressed"), (0, "unsigned"))
-            if (mine["sign"] == sign).any()
-        ]
-        best = listed(mine["target"].head(8), limit=8)
-        rows.append(
-            [
-                tf,
-                number(len(mine)),
-                number(int(cres[cres != ""].nunique())),
-                ", ".join(signed),
-                number(float(mine["score"].sum())),
-                best,
-            ]
-        )
+        targets, cres, direction, best = _regulon(mine, regulons)
+        rows.append([tf, targets, cres, direction, number(float(mine["score"].sum())), best])
     caption = (
         "Regulons with the largest summed edge score. CREs are the distinct elements through which the TF reaches "
         "its targets."
@@ -179,44 +228,136 @@ def regulon_table(regulons: pd.DataFrame, tfs: list[str]) -> Table:
     return Table("top_regulons", "Strongest regulons", columns, rows, caption, "regulons/regulons.parquet")
 
 
-def score_table(annotation: pd.DataFrame, dataset: str) -> Table:
-    """Method x metric, pooled over folds, with intervals; the best of each column is starred."""
-    scores = pooled_scores(annotation[annotation["dataset"] == dataset])
+def _regulon(mine: pd.DataFrame, regulons: pd.DataFrame) -> list[str]:
+    """Targets, CREs, direction and strongest targets of one regulon, in words."""
+    cres = regulons.loc[regulons["source"].isin(mine["source"]), "cre"] if "cre" in regulons else pd.Series([""])
+    signed = [
+        f"{int((mine['sign'] == sign).sum())} {word}"
+        for sign, word in ((1, "activated"), (-1, "repressed"), (0, "unsigned"))
+        if (mine["sign"] == sign).any()
+    ]
+    names = cres.fillna("")
+    best = listed(mine["target"].head(8), limit=8)
+    return [number(len(mine)), number(int(names[names != ""].nunique())), ", ".join(signed), best]
+
+
+def state_regulon_table(regulons: pd.DataFrame, top: pd.DataFrame, grouped_by: str) -> Table | None:
+    """Regulons that are most active in each group of cells.
+
+    Parameters
+    ----------
+    regulons
+        Regulon table.
+    top
+        group, tf, difference (`activity.top_of_groups`).
+    grouped_by
+        What the groups are, in words.
+    """
+    if top.empty:
+        return None
+    edges = edge_table(regulons)
+    rows = [
+        [str(row.group), row.tf, f"+{row.difference:.2f}", *_regulon(edges[edges["source"] == row.tf], regulons)]
+        for row in top.itertuples()
+    ]
+    caption = (
+        f"For each {grouped_by} the regulons whose activity stands out most. Activity of a cell is the weighted mean "
+        "z-score of the targets' expression, repressed targets counted the other way round; the difference is the mean "
+        "in the group less the mean in all other cells, in standard deviations over cells."
+    )
+    columns = [capital(grouped_by), "TF", "Difference", "Targets", "CREs", "Direction", "Strongest targets"]
+    heading = f"Regulons of each {grouped_by}"
+    return Table("state_regulons", heading, columns, rows, caption, "regulons/activity.h5ad")
+
+
+def edge_evidence_table(regulons: pd.DataFrame, tfs: list[str], per_tf: int = 3) -> Table:
+    """The strongest edges of some TFs, with their elements and the evidence for each."""
+    edges = edge_table(regulons)
+    edges = pd.concat([edges[edges["source"] == tf].head(per_tf) for tf in tfs])
+    shown = {key: words for key, words in EVIDENCE.items() if key in edges and edges[key].fillna(0).ne(0).any()}
+    cres = edges["cre"].fillna("") if "cre" in edges else pd.Series("", index=edges.index)
+    rows = [
+        [edge.source, edge.target, DIRECTIONS[edge.sign], cre or "–", f"{edge.score:.2f}"]
+        + [f"{getattr(edge, key):.2f}" if abs(getattr(edge, key)) > 0 else "–" for key in shown]
+        for edge, cre in zip(edges.itertuples(), cres, strict=True)
+    ]
+    caption = (
+        f"The {per_tf} strongest edges of each TF. CRE is the element that supports the edge best; for edges from a "
+        "network alone, the gene's best-linked one. The score is the probability that the edge is real, from the "
+        "columns after it: "
+        + "; ".join(f"{head} is {meaning}" for head, meaning in shown.values())
+        + ". A dash is no evidence."
+    )
+    columns = ["TF", "Target", "Direction", "CRE", "Score", *(head for head, _ in shown.values())]
+    return Table(
+        "edge_evidence", "Evidence for the strongest edges", columns, rows, caption, "regulons/regulons.parquet"
+    )
+
+
+def calibration_table(summary: dict) -> Table | None:
+    """How often p-values of null controls, of pairs out of reach and of candidate pairs fall below some levels."""
+    kinds = {"control": "Null controls", "beyond": "Just out of reach", "observed": "Candidate pairs"}
+    found = {name: summary[kind] for kind, name in kinds.items() if (summary.get(kind) or {}).get("pairs")}
+    if not found:
+        return None
+    levels = sorted(next(iter(found.values()))["observed_over_expected"], key=float, reverse=True)
+    rows = [
+        [name, number(record["pairs"]), *(f"{record['observed_over_expected'][level]:.2f}" for level in levels)]
+        for name, record in found.items()
+    ]
+    caption = (
+        "How many p-values fall below a level, over how many would by chance: 1 for null controls means that p-values "
+        "can be taken at their word. More than 1 for candidate pairs is what association adds."
+    )
+    columns = ["Pairs", "Number", *(f"p ≤ {level}" for level in levels)]
+    return Table("link_calibration_table", "Calibration of links", columns, rows, caption, "regulons/links.json")
+
+
+def score_table(table: pd.DataFrame, dataset: str, judged: str, source: str) -> Table:
+    """Method x metric, pooled over folds, with intervals; the best of each column is starred.
+
+    Parameters
+    ----------
+    table
+        Tidy scores.
+    dataset
+        Which dataset to show.
+    judged
+        What the scores are on, in words.
+    source
+        File of the scores.
+    """
+    scores = pooled_scores(table[table["dataset"] == dataset])
     metrics, methods = metrics_in_order(scores), methods_in_order(scores)
     cells = {(row.method, row.metric): row for row in scores.itertuples()}
     best = {}
-    for metric in metrics:
-        rows = scores[scores["metric"] == metric]
-        best[metric] = rows["value"].min() if metric in LOWER_IS_BETTER else rows["value"].max()
+    for metric, values in scores.groupby("metric")["value"]:
+        best[metric] = values.min() if metric in LOWER_IS_BETTER else values.max()
+        # One method alone is not the best of anything.
+        best[metric] = best[metric] if values.count() > 1 else None
     rows = [
         [method_name(method), *(_score(cells.get((method, metric)), best[metric]) for metric in metrics)]
         for method in methods
     ]
     strong = {position for position, method in enumerate(methods) if is_ours(method)}
-    caption = (
-        "All held-out cells together, with confidence intervals in brackets; ★ marks the best value of a column. "
-        "Our model is in bold."
-    )
+    intervals = ", with confidence intervals in brackets" if scores["ci_low"].notna().any() else ""
+    caption = f"Scores on {judged}{intervals}; ★ marks the best value of a column. Ours is in bold."
     return Table(
         f"scores_{slug(dataset)}",
-        "Scores on held-out cells",
+        capital(f"scores on {judged}"),
         ["Method", *map(score_name, metrics)],
         rows,
         caption,
-        "evaluate/annotation.tsv",
+        source,
         strong,
     )
 
 
-def _score(row, best: float) -> str:
+def _score(row, best: float | None) -> str:
     if row is None or pd.isna(row.value):
         return "–"
     star = " ★" if row.value == best else ""
-    return (
-        f"{row.value:.3f}{star}"
-        if pd.isna(row.ci_low)
-        else f"{row.value:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]{star}"
-    )
+    return f"{row.value:.3f}{star}" + ("" if pd.isna(row.ci_low) else f" [{row.ci_low:.3f}, {row.ci_high:.3f}]")
 
 
 def class_table(predictions: pd.DataFrame, task: str) -> Table:

@@ -10,6 +10,7 @@ from regulonformer.report.evidence import Evidence
 from regulonformer.report.figures_drivers import classes_by_size, mean_attribution, top_drivers
 from regulonformer.report.figures_regulons import edge_table, strongest_tfs
 from regulonformer.report.names import (
+    capital,
     inside,
     listed,
     method_name,
@@ -79,8 +80,9 @@ def question(evidence: Evidence, columns: dict[str, str]) -> str:
 
 def findings(evidence: Evidence) -> list[Finding]:
     """What was found, one sentence per stage that ran."""
-    sentences = [_cells(evidence), _regulons(evidence), _pretraining(evidence)]
-    return [item for item in sentences if item] + _annotation(evidence) + _drivers(evidence)
+    prior = [_cells(evidence), _regulons(evidence), *_judged_regulons(evidence)]
+    found = [*prior, _pretraining(evidence), *_annotation(evidence), *_drivers(evidence)]
+    return [item for item in found if item]
 
 
 def _cells(evidence: Evidence) -> Finding | None:
@@ -120,6 +122,21 @@ def _regulons(evidence: Evidence) -> Finding | None:
     return Finding(
         "regulons", "Regulons", sentence + f" The strongest regulons are {listed(strongest_tfs(evidence.regulons, 3))}."
     )
+
+
+def _judged_regulons(evidence: Evidence) -> list[Finding]:
+    """How regulons and links do beside simple methods, one sentence per standard that they were held against."""
+    if evidence.grn is None or evidence.grn.empty:
+        return []
+    scores, found = pooled_scores(evidence.grn), []
+    for dataset in dict.fromkeys(evidence.grn["dataset"]):
+        mine = scores[scores["dataset"] == dataset]
+        comparison = compare(mine, dataset, metrics_in_order(mine)[0])
+        if comparison:
+            judged = judged_on(dataset)
+            sentence = comparison_sentence(comparison, "Our prior reaches", judged) + _other_metrics(mine, dataset)
+            found.append(Finding("regulons", capital(judged), sentence, OUTCOMES[comparison.outcome]))
+    return found
 
 
 def pretraining_gain(metrics: pd.DataFrame) -> dict[str, float]:
@@ -167,10 +184,12 @@ def _annotation(evidence: Evidence) -> list[Finding]:
     return found
 
 
-def comparison_sentence(comparison: Comparison) -> str:
+def comparison_sentence(
+    comparison: Comparison, reaches: str = "Our model reaches", judged: str = "held-out cells"
+) -> str:
     """Say who is ahead, with intervals, and claim no more than they allow."""
     metric = inside(score_name(comparison.metric))
-    ours = f"Our model reaches a {metric} of {_with_interval(comparison.ours)} on held-out cells"
+    ours = f"{reaches} {_article(metric)} {metric} of {_with_interval(comparison.ours)} on {judged}"
     if comparison.best is None:
         return f"{ours}. No baseline was run, so this number has nothing to stand against."
     best = f"{inside(method_name(comparison.best.name))} at {_with_interval(comparison.best)}"
@@ -185,6 +204,11 @@ def comparison_sentence(comparison: Comparison) -> str:
         ),
     }
     return f"{ours}. {endings[comparison.outcome]}"
+
+
+def _article(noun: str) -> str:
+    """An article that fits how the noun is spoken: an AUPRC, an R², an F0.1."""
+    return "an" if noun[:1].lower() in "aeio" or noun in ("R²", "F0.1") else "a"
 
 
 def _with_interval(row: pd.Series) -> str:
@@ -204,7 +228,13 @@ def _other_metrics(scores: pd.DataFrame, dataset: str) -> str:
 
 def task_of(dataset: str) -> str:
     """Task of a `dataset` written as run:task."""
-    return dataset.rsplit(":", 1)[-1]
+    return dataset.rsplit(":", 1)[-1].strip()
+
+
+def judged_on(dataset: str) -> str:
+    """What the prior was judged on: `run: TF-gene, gold standard` is `TF-gene pairs (gold standard)`."""
+    pairs, _, standard = task_of(dataset).partition(", ")
+    return f"{pairs} pairs ({standard})" if standard else pairs
 
 
 def _drivers(evidence: Evidence) -> list[Finding]:

@@ -12,6 +12,7 @@ LENGTH_SHARES = {"cre": (0.66, 0.26, 0.08), "background": (0.38, 0.42, 0.20)}
 SHORTEST, LONGEST = 30, 600
 CRE_SPREAD, SHOULDER_SPREAD = 110, 1_000
 MEAN_EXTRA_READS = 0.8
+ALLELES = 2
 
 
 class Layout:
@@ -47,10 +48,13 @@ def draw_fragments(
 ) -> pd.DataFrame:
     """Draw the fragments of one library, of its cells and of empty droplets.
 
+    A cell has two alleles, and fragments of one allele cannot overlap: those that find no allele free are left out.
+    So at most two fragments of a cell, and four of a doublet, cover one place.
+
     Parameters
     ----------
     cells
-        Columns cell, fragments (expected number), dying.
+        Columns cell, fragments (expected number), dying; a doublet has one row for each of its cells.
     weights
         Relative number of fragments of each CRE in each row of `cells`, rows x CREs.
     centers
@@ -74,25 +78,48 @@ def draw_fragments(
         row, cre = np.nonzero(per_cre)
         times = per_cre[row, cre]
         middle = np.repeat(centers[cre], times) + spread * rng.standard_normal(times.sum())
-        parts.append(_fragments(rng, np.repeat(cells["cell"].to_numpy()[row], times), middle, kind))
-    empty = rng.poisson(60, n_empty)
-    stray = np.concatenate(
-        [np.repeat(cells["cell"], anywhere), np.repeat(cells["cell"].max() + 1 + np.arange(n_empty), empty)]
-    )
+        parts.append(_fragments(rng, np.repeat(row, times), middle, kind))
+    stray = np.repeat(np.arange(len(cells) + n_empty), np.concatenate([anywhere, rng.poisson(60, n_empty)]))
     middle = rng.uniform(0, layout.ends[-1], len(stray))
     parts.append(_fragments(rng, stray, middle, "background"))
-    start, end, barcode = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return _sorted_unique(rng, start, end, barcode, layout)
+    start, end, row = _on_alleles(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    barcodes = np.concatenate([cells["cell"], cells["cell"].max() + 1 + np.arange(n_empty)])
+    return _sorted_unique(rng, start, end, barcodes[row], layout)
 
 
-def _fragments(rng: np.random.Generator, barcode: np.ndarray, middle: np.ndarray, kind: str) -> tuple:
-    """Start, end and barcode of fragments with the nucleosomal length pattern around their middles."""
+def _on_alleles(start: np.ndarray, end: np.ndarray, row: np.ndarray) -> tuple:
+    """Put the fragments of each row on its alleles, from left to right, and leave out those that fit on none."""
+    order = np.lexsort((start, row))
+    start, end, row = start[order], end[order], row[order]
+    left, placed = np.arange(len(start)), []
+    for _ in range(ALLELES):
+        fits = _without_overlap(start[left], end[left], row[left])
+        placed.append(left[fits])
+        left = left[~fits]
+    placed = np.sort(np.concatenate(placed))
+    return start[placed], end[placed], row[placed]
+
+
+def _without_overlap(start: np.ndarray, end: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Choose intervals of each row, sorted by start, of which no two overlap."""
+    chosen = np.arange(len(start))
+    while True:
+        clash = (row[chosen[1:]] == row[chosen[:-1]]) & (start[chosen[1:]] < end[chosen[:-1]])
+        if not clash.any():
+            return np.isin(np.arange(len(start)), chosen, assume_unique=True)
+        # Of a run of clashes only the first goes: without it the next may fit.
+        first = clash & ~np.concatenate([[False], clash[:-1]])
+        chosen = chosen[np.concatenate([[True], ~first])]
+
+
+def _fragments(rng: np.random.Generator, row: np.ndarray, middle: np.ndarray, kind: str) -> tuple:
+    """Start, end and row of fragments with the nucleosomal length pattern around their middles."""
     component = rng.choice(len(LENGTHS), len(middle), p=LENGTH_SHARES[kind])
     mean, spread = np.array(LENGTHS).T
     length = mean[component] + spread[component] * rng.standard_normal(len(middle))
     length = np.clip(length, SHORTEST, LONGEST).astype(np.int64)
     start = middle.astype(np.int64) - length // 2
-    return start, start + length, barcode
+    return start, start + length, row
 
 
 def _sorted_unique(rng: np.random.Generator, start, end, barcode, layout: Layout) -> pd.DataFrame:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from regulonformer.corpus.encoding import encode_cells
+from regulonformer.corpus.loader import stream
 from regulonformer.corpus.sampler import EpochSampler, length_sorted
 from regulonformer.corpus.shards import Corpus
 from regulonformer.log import progress
+from regulonformer.model.batch import CellBatch
 from regulonformer.training.checkpoint import Checkpoint
 from regulonformer.training.schedule import warmup_cosine
 
@@ -95,9 +96,11 @@ class Trainer:
         """
         self._resume()
         every, seen, seconds = self.settings, 0, 0.0
-        for _ in progress(range(self.step, every.steps), every.steps - self.step, "pretraining"):
-            started = time.perf_counter()
-            seen += self._take_step()
+        batches = stream(self.corpus, (self.sampler.batch(step) for step in range(self.step, every.steps)))
+        started = time.perf_counter()
+        for cells, batch in progress(batches, every.steps - self.step, "pretraining"):
+            self._take_step(batch)
+            seen += len(cells)
             seconds += time.perf_counter() - started
             if self.step % every.validate_steps == 0 or self.step == every.steps:
                 self._record()
@@ -106,30 +109,29 @@ class Trainer:
                     break
             if self.checkpoint and self.step % every.checkpoint_steps == 0:
                 self.checkpoint.save(self._state())
+            started = time.perf_counter()
         self.cells_per_second = seen / seconds if seconds else 0.0
         if self.best is not None:
             self.model.load_state_dict(self.best)
         self.model.eval()
         return self.metrics
 
-    def _take_step(self) -> int:
-        """Do one step of the optimiser; returns the number of cells."""
+    def _take_step(self, batch: CellBatch) -> None:
+        """Do one step of the optimiser."""
         settings = self.settings
-        cells = self.sampler.batch(self.step)
         seed = int(np.random.default_rng([settings.seed, self.step]).integers(2**31))
         torch.manual_seed(seed)  # dropout
         rate = settings.learning_rate * warmup_cosine(self.step, settings.steps, settings.warmup_share)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        result = self.objective(self.model, encode_cells(self.corpus, cells), torch.Generator().manual_seed(seed))
+        result = self.objective(self.model, batch, torch.Generator().manual_seed(seed))
         self.optimiser.zero_grad(set_to_none=True)
         result.loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimiser.step()
         self.sums += _sums(result)
         self.step += 1
-        return len(cells)
 
     def _record(self) -> None:
         """Add a row for the training entries since the last row, and one for the validation cells."""
@@ -150,8 +152,8 @@ class Trainer:
         self.model.eval()
         generator, sums = torch.Generator().manual_seed(VALIDATION_STREAM + self.settings.seed), 0
         batches = length_sorted(self.validation_cells, self.lengths[self.validation_cells], self.settings.batch_cells)
-        for cells in batches:
-            sums = sums + _sums(self.objective(self.model, encode_cells(self.corpus, cells), generator))
+        for _, batch in stream(self.corpus, batches):
+            sums = sums + _sums(self.objective(self.model, batch, generator))
         return sums
 
     def _exhausted(self) -> bool:

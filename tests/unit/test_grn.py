@@ -1,0 +1,168 @@
+"""Judgement of regulons and links: rankings, shuffles, predictions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from regulonformer.evaluate import grn
+from regulonformer.evaluate.grn_methods import Edges, correlations, link_based, shuffled_edges, tree_importances
+
+
+def edges_of(tfs, genes):
+    return Edges(pd.Index(tfs), pd.Index(genes))
+
+
+def test_ranking_by_hand():
+    truth = np.array([True, False, True, False, False])
+    scores = np.array([0.9, 0.8, 0.7, 0.0, 0.0])
+    found = grn.ranking_metrics(truth, scores)
+    assert found["auprc"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["early_precision"] == pytest.approx(1 / 2)
+    assert (found["precision"], found["recall"]) == pytest.approx((2 / 3, 1))
+    assert found["f0.1"] == pytest.approx(1.01 * (2 / 3) / (0.01 * 2 / 3 + 1))
+
+
+def test_a_method_that_knows_nothing_scores_the_share_of_true_edges():
+    truth = np.arange(1000) % 10 == 0
+    found = grn.ranking_metrics(truth, np.zeros(1000))
+    assert found["auprc"] == pytest.approx(0.1)
+    assert found["early_precision"] == pytest.approx(0.1)
+    assert found["precision"] == found["recall"] == found["f0.1"] == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=2, max_size=60), st.integers(0, 60))
+def test_ties_count_by_their_mean(pairs, n_called):
+    """Early precision is the expectation over random orders of ties, whatever order the input has."""
+    truth, scores = np.array([t for t, _ in pairs]), np.array([s for _, s in pairs], float)
+    if not truth.any():
+        assert grn.ranking_metrics(truth, scores) == {}
+        return
+    found = grn.ranking_metrics(truth, scores, n_called)
+    backwards = grn.ranking_metrics(truth[::-1], scores[::-1], n_called)
+    assert found == pytest.approx(backwards)
+    assert found["auprc"] == pytest.approx(average_precision_score(truth, scores))
+    assert all(0 <= value <= 1 for value in found.values())
+
+
+def test_intervals_come_from_whole_tfs():
+    """Two TFs, one right in all its edges and one wrong in all: resampled TFs give precision 0, 1/2 or 1."""
+    truth = np.array([True] * 10 + [False] * 10)
+    scores, unit = np.ones(20), np.repeat([0, 1], 10)
+    rows = grn.judge_ranking(truth, [scores], unit, n=200, confidence=0.95, seed=0)
+    precision = next(row for row in rows if row[1] == "precision")
+    assert precision[2:] == (0.5, 0.5, 1.0)  # a draw without any true edge has no rank to score
+
+
+def test_seeds_are_rows_of_their_own_and_their_mean():
+    truth, unit = np.array([True, False] * 20), np.arange(40) // 4
+    seeds = [np.random.default_rng(seed).random(40) for seed in range(3)]
+    rows = {(row[0], row[1]): row for row in grn.judge_ranking(truth, seeds, unit, n=60, confidence=0.9, seed=0)}
+    singles = [rows[str(seed), "auprc"][2] for seed in range(3)]
+    assert rows["all", "auprc"][2] == pytest.approx(np.mean(singles))
+    assert rows["all", "auprc"][3] <= np.mean(singles) <= rows["all", "auprc"][4]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_shuffle_keeps_every_degree(seed):
+    rng = np.random.default_rng(seed)
+    genes = [f"g{i}" for i in range(20)]
+    pairs = {(f"g{rng.integers(6)}", genes[rng.integers(20)]) for _ in range(60)}
+    pairs = sorted((a, b) for a, b in pairs if a != b)
+    table = pd.DataFrame(pairs, columns=["source", "target"]).assign(score=np.arange(len(pairs)) + 1.0)
+    mixed = shuffled_edges(table, seed=seed)
+    for column in ("source", "target"):
+        assert mixed[column].value_counts().to_dict() == table[column].value_counts().to_dict()
+    assert not mixed.duplicated(["source", "target"]).any()
+    assert (mixed["source"] != mixed["target"]).all()
+
+
+def test_shuffle_really_rewires_and_is_the_same_each_time():
+    pairs = [(f"t{i}", f"g{j}") for i in range(10) for j in range(30) if (i * 7 + j * 3) % 5 == 0]
+    table = pd.DataFrame(pairs, columns=["source", "target"])
+    mixed = shuffled_edges(table, seed=1)
+    kept = set(map(tuple, mixed.to_numpy())) & set(pairs)
+    assert len(kept) < 0.5 * len(pairs)
+    pd.testing.assert_frame_equal(mixed, shuffled_edges(table, seed=1))
+
+
+def planted(n_cells=300, seed=0):
+    """Two TFs drive one gene each; two further genes are noise."""
+    rng = np.random.default_rng(seed)
+    tfs, noise = rng.normal(size=(n_cells, 2)), rng.normal(size=(n_cells, 4))
+    genes = np.c_[tfs, 2 * tfs[:, 0] + 0.3 * noise[:, 0], -2 * tfs[:, 1] + 0.3 * noise[:, 1], noise[:, 2:]]
+    return genes, edges_of(["A", "B"], ["A", "B", "x", "y", "n1", "n2"])
+
+
+@pytest.mark.parametrize("method", ["pearson", "spearman", "trees"])
+def test_methods_find_planted_targets(method):
+    expression, edges = planted()
+    if method == "trees":
+        scores = tree_importances(expression, edges, seed=0)
+    else:
+        scores = correlations(expression, edges, method)
+    for row, target in ((0, 2), (1, 3)):
+        others = np.delete(scores[row], [0, 1, target])
+        assert scores[row, target] > 1.3 * others.max()
+
+
+def test_an_unmeasured_tf_scores_nothing_by_expression():
+    expression, _ = planted()
+    edges = edges_of(["A", "Z"], ["A", "B", "x", "y", "n1", "n2"])
+    assert not correlations(expression, edges, "pearson")[1].any()
+    assert not tree_importances(expression, edges, seed=0)[1].any()
+
+
+def test_held_out_prediction_rewards_the_right_tf():
+    expression, edges = planted()
+    groups, one = np.repeat(["d1", "d2", "d3"], 100), np.ones(6, int)
+    right, wrong = np.zeros((2, 6)), np.zeros((2, 6))
+    right[0, 2] = right[1, 3] = 1.0
+    wrong[1, 2] = wrong[0, 3] = 1.0
+    pair = (expression[:, :2], expression)
+    good, bad = (grn.held_out_r2(pair, scores, groups, n_regulators=one) for scores in (right, wrong))
+    assert good[[2, 3]].min() > 0.9
+    assert bad[[2, 3]].max() < 0.1
+    assert good[4] == pytest.approx(0, abs=0.05)  # no regulator: the mean of the other donors
+
+
+def test_sign_accuracy_counts_unknown_signs_as_wrong():
+    known = pd.DataFrame({"source": list("AAB"), "target": list("xyx"), "sign": [1, -1, 1]})
+    found = pd.DataFrame({"source": list("AABB"), "target": list("xyxz"), "sign": [1, 0, 1, -1]})
+    assert grn.sign_accuracy(found, known) == (pytest.approx(2 / 3), 3)
+
+
+def test_tested_elements_meet_the_links_of_overlapping_peaks():
+    peaks = pd.DataFrame({"chrom": ["chr1"] * 2, "start": [100, 900], "end": [200, 1000]}, index=["p1", "p2"])
+    links = pd.DataFrame({"peak": ["p1", "p2", "p2"], "gene": ["g", "g", "h"], "score": [0.2, 0.9, 0.4]})
+    elements = pd.DataFrame(
+        {
+            "chrom": "chr1",
+            "start": [150, 950, 5000],
+            "end": [950, 960, 5100],
+            "gene": ["g", "h", "g"],
+            "truth": [True, False, True],
+        }
+    )
+    found = grn.match_elements(elements, links, peaks)
+    # The first element spans both peaks and takes the better link; the third has no peak.
+    assert found[["element", "score", "truth"]].to_numpy().tolist() == [[0, 0.9, True], [1, 0.4, False]]
+
+
+def test_scores_from_links_alone_do_not_tell_tfs_apart():
+    links = pd.DataFrame(
+        {
+            "peak": ["p", "q"],
+            "gene": ["x", "y"],
+            "distance": [0, 50_000],
+            "is_promoter": [True, False],
+            "score": [0.9, 0.1],
+        }
+    )
+    scores = link_based(edges_of(["A", "B"], ["x", "y"]), links, None, 50_000)
+    assert scores["link only"].tolist() == [[0.9, 0.1]] * 2
+    assert scores["distance only"] == pytest.approx(np.array([[1, np.exp(-1)]] * 2))

@@ -1,0 +1,539 @@
+"""Count matrices of every layout: the same counts come back, and a fault is told in one line."""
+
+import gzip
+import io
+import re
+import time
+import tracemalloc
+
+import anndata
+import h5py
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from regulonformer.errors import InputError
+from regulonformer.io import mex
+from regulonformer.io.matrix import read_counts, read_header
+
+# AnnData, as the writers below use it, warns of the repeated symbol that these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore:Variable names are not unique")
+
+GENES, PEAKS = "Gene Expression", "Peaks"
+FEATURES = pd.DataFrame(
+    {
+        "id": ["ENSG00000000001", "ENSG00000000002", "ENSG00000000003", "chr1:100-200", "chr2:5-50"],
+        "name": ["GeneA", "GeneB", "GeneB", "chr1:100-200", "chr2:5-50"],
+        "type": [GENES] * 3 + [PEAKS] * 2,
+        "genome": "GRCh38",
+    }
+)
+COUNTS = np.array([[1, 0, 2, 3, 0], [0, 4, 0, 0, 5], [0, 0, 0, 0, 0]])  # barcodes x features
+BARCODES = ["AAA-1", "CCC-1", "GGG-1"]
+
+
+def write_v3(path, features=FEATURES, counts=COUNTS, barcodes=BARCODES):
+    """A 10x v3 matrix, in which features are rows and barcodes columns."""
+    matrix = sparse.csc_matrix(np.asarray(counts).T)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix")
+        group["barcodes"] = np.array(barcodes, "S")
+        group["data"], group["indices"], group["indptr"] = matrix.data, matrix.indices, matrix.indptr
+        group["shape"] = np.array(matrix.shape, "i4")
+        columns = {"id": "id", "name": "name", "feature_type": "type", "genome": "genome", "interval": "interval"}
+        for key, column in columns.items():
+            if column in features:
+                group[f"features/{key}"] = np.array(features[column].tolist(), "S")
+    return path
+
+
+def write_v2(path, genomes=None, barcodes=BARCODES):
+    """A 10x v2 matrix: a group per genome (name -> features, counts), genes only."""
+    genomes = genomes or {"GRCh38": (FEATURES[:3], COUNTS[:, :3])}
+    with h5py.File(path, "w") as file:
+        for genome, (features, counts) in genomes.items():
+            matrix = sparse.csc_matrix(np.asarray(counts).T)
+            group = file.create_group(genome)
+            group["barcodes"], group["shape"] = np.array(barcodes[: matrix.shape[1]], "S"), matrix.shape
+            group["genes"] = np.array(features["id"].tolist(), "S")
+            group["gene_names"] = np.array(features["name"].tolist(), "S")
+            group["data"], group["indices"], group["indptr"] = matrix.data, matrix.indices, matrix.indptr
+    return path
+
+
+def write_mex(folder, features=FEATURES, counts=COUNTS, barcodes=BARCODES, packed=True):
+    """A MEX folder as Cell Ranger 3 and later writes it, or (plain, genes.tsv) as before."""
+    folder.mkdir()
+    text = io.BytesIO()
+    scipy.io.mmwrite(
+        text, sparse.coo_matrix(np.asarray(counts).T), comment="metadata", field="integer", symmetry="general"
+    )
+    columns = [column for column in ("id", "name", "type", "chrom", "start", "end") if column in features]
+    table = features[columns if packed else columns[:2]].agg("\t".join, axis=1)
+    files = {
+        "matrix.mtx": text.getvalue(),
+        "barcodes.tsv": "".join(f"{name}\n" for name in barcodes).encode(),
+        "features.tsv" if packed else "genes.tsv": "".join(f"{line}\n" for line in table).encode(),
+    }
+    for name, content in files.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content)) if packed else (folder / name).write_bytes(content)
+    return folder
+
+
+def make_anndata(features=FEATURES, counts=COUNTS, barcodes=BARCODES, layer=None):
+    """AnnData as scanpy and muon make it of a 10x matrix."""
+    columns = {"id": "gene_ids", "type": "feature_types", "genome": "genome", "interval": "interval"}
+    var = features.set_axis(features["name"].rename(None)).rename(columns=columns)[
+        [new for old, new in columns.items() if old in features]
+    ]
+    matrix = sparse.csr_matrix(np.asarray(counts))
+    x = sparse.csr_matrix(np.log1p(matrix.toarray())) if layer else matrix
+    return anndata.AnnData(x, pd.DataFrame(index=barcodes), var, layers={layer: matrix} if layer else None)
+
+
+def write_h5ad(path, *arguments, **options):
+    make_anndata(*arguments, **options).write_h5ad(path)
+    return path
+
+
+def write_h5mu(path, features=FEATURES, counts=COUNTS, barcodes=BARCODES, names=("rna", "atac"), typed=True):
+    """One modality per feature type, in order of appearance; `typed`: with var["feature_types"]."""
+    modalities = {}
+    for name, kind in zip(names, dict.fromkeys(features["type"]), strict=True):
+        of_kind = (features["type"] == kind).to_numpy()
+        part = make_anndata(features[of_kind], np.asarray(counts)[:, of_kind], barcodes)
+        modalities[name] = part if typed else part[:, :].copy()
+        if not typed:
+            del modalities[name].var["feature_types"]
+        modalities[name].var_names_make_unique()
+    with mudata.set_options(pull_on_update=False):
+        mudata.MuData(modalities).write_h5mu(path)
+    return path
+
+
+WRITERS = {
+    "10x h5 v3": lambda folder, *arguments: write_v3(folder / "m.h5", *arguments),
+    "10x mtx": lambda folder, *arguments: write_mex(folder / "m", *arguments),
+    "h5ad": lambda folder, *arguments: write_h5ad(folder / "m.h5ad", *arguments),
+    "h5mu": lambda folder, *arguments: write_h5mu(folder / "m.h5mu", *arguments),
+}
+
+
+def by_id(table, column=None):
+    """Counts of one modality as a table that forgets the order of the features."""
+    names = table.var[column].to_numpy() if column else table.var_names
+    return pd.DataFrame(table.X.toarray(), table.obs_names, names).sort_index(axis=1)
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [3, 0, 4, 1, 2]])
+def test_every_layout_holds_the_same_counts_in_any_feature_order(tmp_path, layout, order):
+    names = ("rna", "atac") if order[0] == 0 else ("atac", "rna")
+    arguments = FEATURES.iloc[order], COUNTS[:, order]
+    path = WRITERS[layout](tmp_path, *arguments, *([BARCODES, names] if layout == "h5mu" else []))
+    rna, atac, notes = read_counts(path)
+    assert rna.X.dtype == atac.X.dtype == np.int32
+    assert rna.X.format == atac.X.format == "csr"
+    assert by_id(rna, "gene_id").to_numpy().tolist() == COUNTS[:, :3].tolist()
+    assert by_id(atac).to_numpy().tolist() == COUNTS[:, 3:].tolist()
+    assert rna.obs_names.tolist() == atac.obs_names.tolist() == BARCODES
+    assert sorted(rna.var["gene_id"]) == FEATURES["id"][:3].tolist()
+    assert sorted(rna.var_names) == ["GeneA", "GeneB", "GeneB-1"]
+    assert atac.var.loc["chr2-5-50"].tolist() == ["chr2", 5, 50]
+    assert notes == ([] if layout == "h5mu" else ["1 repeated gene symbols were made unique with a suffix"])
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_headers_hold_names_only(tmp_path, layout):
+    protein = pd.DataFrame({"id": ["CD3"], "name": ["CD3"], "type": ["Antibody Capture"], "genome": [""]})
+    arguments = pd.concat([FEATURES, protein], ignore_index=True), np.c_[COUNTS, [7, 8, 9]]
+    path = WRITERS[layout](tmp_path, *arguments, *([BARCODES, ("rna", "atac", "prot")] if layout == "h5mu" else []))
+    header = read_header(path)
+    assert header.layout == layout
+    assert header.barcodes == BARCODES
+    assert header.gene_ids == FEATURES["id"][:3].tolist()
+    assert header.symbols[:2] == ["GeneA", "GeneB"]
+    assert header.peaks == ["chr1:100-200", "chr2:5-50"]
+    assert header.genomes == (() if layout == "10x mtx" else ("GRCh38",))
+    assert header.other == {"Antibody Capture": 1}
+    library = read_counts(path)
+    assert "1 features of type 'Antibody Capture' were left out" in library.notes
+    assert library.rna.n_vars == 3
+
+
+def test_a_header_needs_no_counts(tmp_path):
+    for name in ("data", "indices", "indptr"):
+        with h5py.File(write_v3(tmp_path / "m.h5"), "a") as file:
+            del file["matrix"][name]
+        assert read_header(tmp_path / "m.h5").barcodes == BARCODES
+    (write_mex(tmp_path / "m") / "matrix.mtx.gz").write_bytes(b"")
+    assert read_header(tmp_path / "m").barcodes == BARCODES
+    with h5py.File(write_h5ad(tmp_path / "m.h5ad"), "a") as file:
+        del file["X"]
+    assert read_header(tmp_path / "m.h5ad").barcodes == BARCODES
+    with pytest.raises(InputError, match="neither X nor layers"):
+        read_counts(tmp_path / "m.h5ad")
+
+
+def test_v2_has_genes_only(tmp_path):
+    header = read_header(write_v2(tmp_path / "m.h5"))
+    assert (header.layout, header.genomes, header.peaks) == ("10x h5 v2", ("GRCh38",), [])
+    assert header.gene_ids == FEATURES["id"][:3].tolist()
+    library = read_counts(tmp_path / "m.h5")
+    assert library.atac is None
+    assert library.rna.X.toarray().tolist() == COUNTS[:, :3].tolist()
+
+
+def test_mex_may_be_old_have_other_line_ends_or_a_prefix(tmp_path):
+    old = write_mex(tmp_path / "old", FEATURES[:3], COUNTS[:, :3], packed=False)
+    for path in (old, old / "matrix.mtx"):
+        assert read_header(path).layout == "10x mtx"
+        assert read_counts(path).rna.X.toarray().tolist() == COUNTS[:, :3].tolist()
+    for file in old.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_counts(old).rna.obs_names.tolist() == BARCODES
+    assert read_counts(old).rna.X.toarray().tolist() == COUNTS[:, :3].tolist()
+    new = write_mex(tmp_path / "new")
+    for file in list(new.iterdir()):
+        file.rename(new / f"GSM1_{file.name}")
+    assert read_counts(new / "GSM1_matrix.mtx.gz").atac.X.toarray().tolist() == COUNTS[:, 3:].tolist()
+
+
+def test_gene_intervals_become_places(tmp_path):
+    interval = ["chr1:10-90", "", "chr3:1-5", "chr1:100-200", "chr2:5-50"]
+    place = FEATURES.assign(chrom=["chr1", "", "chr3", "chr1", "chr2"], start=["10", "", "1", "100", "5"])
+    place = place.assign(end=["90", "", "5", "200", "50"])
+    expected = [["chr1", 10, 90], ["", 0, 0], ["chr3", 1, 5]]
+    for path in (
+        write_v3(tmp_path / "m.h5", FEATURES.assign(interval=interval)),
+        write_mex(tmp_path / "m", place),
+        write_h5ad(tmp_path / "m.h5ad", FEATURES.assign(interval=interval)),
+    ):
+        assert read_counts(path).rna.var[["chrom", "start", "end"]].to_numpy().tolist() == expected
+
+
+BARNYARD = FEATURES.assign(
+    genome=["GRCh38", "mm10", "mm10", "GRCh38", "mm10"],
+    id=["GRCh38_E1", "mm10_E1", "mm10_E2", "GRCh38_chr1:100-200", "mm10_chr2:5-50"],
+    name=["GRCh38_A", "mm10___A", "mm10___B", "GRCh38_chr1:100-200", "mm10_chr2:5-50"],
+)
+
+
+@pytest.mark.parametrize("layout", ["10x h5 v3", "h5ad"])
+def test_one_genome_is_chosen_of_several(tmp_path, layout):
+    path = WRITERS[layout](tmp_path, BARNYARD, COUNTS)
+    assert read_header(path).genomes == ("GRCh38", "mm10")
+    library = read_counts(path, genome="mm10")
+    assert library.rna.var["gene_id"].to_dict() == {"A": "E1", "B": "E2"}
+    assert library.rna.X.toarray().tolist() == COUNTS[:, 1:3].tolist()
+    assert library.atac.var_names.tolist() == ["chr2-5-50"]
+    assert library.notes == ["2 features of other genomes than mm10 were left out"]
+    with pytest.raises(InputError, match=r"several genomes \(GRCh38, mm10\), of which none is 'hg38'"):
+        read_counts(path, genome="hg38")
+    with pytest.raises(InputError, match="Write one of GRCh38, mm10"):
+        read_counts(path)
+
+
+def test_one_group_is_chosen_of_a_v2_file(tmp_path):
+    groups = {"GRCh38": (FEATURES[:1], COUNTS[:2, :1]), "mm10": (BARNYARD[1:3], COUNTS[:, 1:3])}
+    path = write_v2(tmp_path / "m.h5", groups)
+    assert read_header(path).genomes == ("GRCh38", "mm10")
+    library = read_counts(path, genome="mm10")
+    assert library.rna.var_names.tolist() == ["A", "B"]
+    assert library.rna.X.toarray().tolist() == COUNTS[:, 1:3].tolist()
+    assert read_counts(path, genome="GRCh38").rna.X.toarray().tolist() == [[1], [0], [0]]
+    with pytest.raises(InputError, match="several genomes"):
+        read_counts(path, genome="")
+
+
+def test_h5mu_without_feature_types_goes_by_name_and_keeps_shared_cells(tmp_path):
+    path = write_h5mu(tmp_path / "m.h5mu", typed=False)
+    assert read_counts(path).atac.X.toarray().tolist() == COUNTS[:, 3:].tolist()
+    rna = make_anndata(FEATURES[:2], COUNTS[:, :2])
+    atac = make_anndata(FEATURES[3:], COUNTS[[1, 0], 3:], ["CCC-1", "AAA-1"])
+    with mudata.set_options(pull_on_update=False):
+        mudata.MuData({"rna": rna, "atac": atac}).write_h5mu(path)
+    library = read_counts(path)
+    cells = [BARCODES.index(name) for name in library.rna.obs_names]
+    assert sorted(cells) == [0, 1]
+    assert library.rna.X.toarray().tolist() == COUNTS[cells, :2].tolist()
+    assert library.atac.X.toarray().tolist() == COUNTS[cells, 3:].tolist()
+    assert library.notes == ["1 barcodes that lack a modality were left out"]
+
+
+def test_h5ad_of_other_tools(tmp_path):
+    data = make_anndata(FEATURES[:3], COUNTS[:, :3])
+    data.var = pd.DataFrame({"feature_name": ["A", "B", ""]}, index=FEATURES["id"][:3].tolist())
+    data.var["feature_name"] = data.var["feature_name"].astype("category")
+    data.X = sparse.csc_matrix(data.X).astype(np.float32)
+    data.write_h5ad(tmp_path / "cellxgene.h5ad")
+    var = read_counts(tmp_path / "cellxgene.h5ad").rna.var
+    assert var["gene_id"].to_dict() == {"A": "ENSG00000000001", "B": "ENSG00000000002", "ENSG00000000003": var.index[2]}
+    bare = anndata.AnnData(COUNTS[:, :2].astype(float), pd.DataFrame(index=BARCODES), pd.DataFrame(index=["A", "B"]))
+    bare.write_h5ad(tmp_path / "bare.h5ad")
+    assert read_header(tmp_path / "bare.h5ad").gene_ids == ["", ""]
+    library = read_counts(tmp_path / "bare.h5ad")
+    assert library.rna.var["gene_id"].tolist() == ["A", "B"]
+    assert library.rna.X.toarray().tolist() == COUNTS[:, :2].tolist()
+    short = FEATURES.assign(type=["GEX"] * 3 + ["ATAC"] * 2)
+    assert read_counts(write_h5ad(tmp_path / "short.h5ad", short)).atac.n_vars == 2
+    peaks = make_anndata(FEATURES[3:], COUNTS[:, 3:])
+    del peaks.var["feature_types"]
+    peaks.write_h5ad(tmp_path / "peaks.h5ad")
+    assert read_header(tmp_path / "peaks.h5ad").peaks == ["chr1:100-200", "chr2:5-50"]
+
+
+def test_layers_counts_go_before_x(tmp_path):
+    path = write_h5ad(tmp_path / "m.h5ad", layer="counts")
+    assert read_counts(path).rna.X.toarray().tolist() == COUNTS[:, :3].tolist()
+    with h5py.File(path, "a") as file:
+        del file["layers/counts"]
+    with pytest.raises(InputError, match=r"m.h5ad: holds 0.693\d+, which is not a count \(\d of 5 values\)\. Give raw"):
+        read_counts(path)
+
+
+@pytest.mark.parametrize("layout", ["10x h5 v3", "10x mtx", "h5ad"])
+@pytest.mark.parametrize(
+    ("features", "counts", "barcodes", "problem"),
+    [
+        (FEATURES, COUNTS, ["AAA-1", "CCC-1", "AAA-1"], "barcode 'AAA-1' occurs more than once"),
+        (FEATURES.assign(id=["E1", "E2", "E2", "p1", "p2"]), COUNTS, BARCODES, "gene id 'E2' occurs more than once"),
+        (
+            FEATURES.assign(name=["A", "B", "C", "chr1:1-2", "chr1:1-2"]),
+            COUNTS,
+            BARCODES,
+            "peak 'chr1-1-2' occurs more",
+        ),
+        (FEATURES.assign(name=["A", "B", "C", "chr1:1-2", "GeneD"]), COUNTS, BARCODES, "'GeneD' is not an interval"),
+        (FEATURES[3:], COUNTS[:, 3:], BARCODES, "no feature of type 'Gene Expression'"),
+        (FEATURES, COUNTS[:0], [], "the matrix has no barcodes"),
+        (FEATURES, -COUNTS, BARCODES, "holds -1, which is not a count"),
+    ],
+)
+def test_faults_of_contents_are_told_in_one_line(tmp_path, layout, features, counts, barcodes, problem):
+    path = WRITERS[layout](tmp_path, features, counts, barcodes)
+    read_header(path)
+    with pytest.raises(InputError, match=problem) as caught:
+        read_counts(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_faults_of_files_are_told_in_one_line(tmp_path):
+    (tmp_path / "text.h5").write_text("no matrix")
+    h5py.File(tmp_path / "other.h5", "w").create_group("x")
+    (tmp_path / "folder/GRCh38").mkdir(parents=True)
+    (tmp_path / "folder/GRCh38/matrix.mtx").touch()
+    faults = {
+        "text.h5": "not a count matrix of a known layout. Give a 10x h5",
+        "other.h5": "not a count matrix of a known layout",
+        "none.h5": "file not found",
+        "none.mtx.gz": "file not found",
+        "folder": "no matrix.mtx or matrix.mtx.gz in this folder. Give .*folder/GRCh38",
+        "folder/GRCh38": "no barcodes.tsv beside it",
+    }
+    for name, problem in faults.items():
+        for read in (read_header, read_counts):
+            with pytest.raises(InputError, match=problem):
+                read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("coordinate integer general", "array integer general", "not a sparse matrix of counts"),
+        ("coordinate integer", "coordinate complex", "not a sparse matrix of counts"),
+        ("5 3 5", "6 3 5", "has 6 features and 3 barcodes, but 5 and 3 are named beside it"),
+        ("5 3 5", "5 3 6", "announces 6 counts and holds only 5"),
+        ("5 3 5", "5 3 4", "announces 4 counts and holds more"),
+        ("5 2 5", "5 2 0.5", "holds 0.5, which is not a count"),
+        ("5 2 5", "9 2 5", "a count for feature 9 and barcode 2, of 5 and 3"),
+        ("5 2 5", "2 2 4", "a count twice"),
+        ("5 2 5", "5 2", "holds nan, which is not a count"),
+        ("1 1 1", "1 1 1 1", "not a readable count matrix|has lines of 4 numbers"),
+    ],
+)
+def test_faults_of_mtx_are_told_in_one_line(tmp_path, old, new, problem):
+    folder = write_mex(tmp_path / "m", packed=True)
+    text = gzip.decompress((folder / "matrix.mtx.gz").read_bytes()).decode()
+    assert text.count(old) == 1
+    (folder / "matrix.mtx.gz").write_bytes(gzip.compress(text.replace(old, new).encode()))
+    with pytest.raises(InputError, match=problem):
+        read_counts(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "problem"),
+    [
+        ("indptr", [0, 3, 5], "differ in number"),
+        ("indptr", [0, 5, 3, 5], "not a readable count matrix"),
+        ("indices", [0, 2, 3, 1, 9], "not a readable count matrix"),
+        ("indices", [0, 2, 2, 1, 4], "a count twice"),
+        ("data", [1.5, 2, 3, 4, 5], "holds 1.5, which is not a count"),
+        ("data", [np.nan, 2, 3, 4, 5], "holds nan"),
+        ("data", [2**31, 2, 3, 4, 5], "holds 2147483648"),
+        ("data", [1, 2, 3], "differ in number"),
+        ("shape", [5, 4], r"says it has \(5, 4\) features and barcodes, but names \(5, 3\)"),
+    ],
+)
+def test_faults_of_sparse_arrays_are_told_in_one_line(tmp_path, key, values, problem):
+    with h5py.File(write_v3(tmp_path / "m.h5"), "a") as file:
+        del file["matrix"][key]
+        file["matrix"][key] = values
+    with pytest.raises(InputError, match=problem):
+        read_counts(tmp_path / "m.h5")
+
+
+@st.composite
+def libraries(draw):
+    """Any small library: genes and peaks in any order, barcodes and symbols as users name them."""
+    n_genes, n_peaks, n_barcodes = draw(st.integers(1, 6)), draw(st.integers(0, 5)), draw(st.integers(1, 5))
+    text = st.text("ABCabc019.-_()'\"é", min_size=1, max_size=8)
+    symbols = draw(st.lists(text, min_size=n_genes, max_size=n_genes, unique=True))
+    barcodes = draw(st.lists(text, min_size=n_barcodes, max_size=n_barcodes, unique=True))
+    peaks = [f"chr{i}:{i}-{i + 5}" for i in range(n_peaks)]
+    features = pd.DataFrame(
+        {
+            "id": [*(f"ENSG{i:011d}" for i in range(n_genes)), *peaks],
+            "name": [*symbols, *peaks],
+            "type": [GENES] * n_genes + [PEAKS] * n_peaks,
+        }
+    )
+    order = draw(st.permutations(range(n_genes + n_peaks)))
+    numbers = st.sampled_from([0, 0, 0, 1, 2, 70_000, 2**31 - 1])
+    size = n_barcodes * len(features)
+    counts = np.array(draw(st.lists(numbers, min_size=size, max_size=size)), np.int64).reshape(n_barcodes, -1)
+    return features.iloc[order].reset_index(drop=True), counts, barcodes
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(library=libraries())
+def test_any_library_comes_back_from_every_layout(tmp_path_factory, library):
+    features, counts, barcodes = library
+    text = features.assign(**{name: [value.encode() for value in features[name]] for name in ("id", "name")})
+    folder = tmp_path_factory.mktemp("any")
+    for path in (
+        write_v3(folder / "m.h5", text, counts, [name.encode() for name in barcodes]),
+        write_mex(folder / "m", features, counts, barcodes),
+        write_h5ad(folder / "m.h5ad", features, counts, barcodes),
+    ):
+        rna, atac, _ = read_counts(path)
+        is_gene = (features["type"] == GENES).to_numpy()
+        assert rna.obs_names.tolist() == barcodes
+        assert rna.var_names.tolist() == features.loc[is_gene, "name"].tolist()
+        assert rna.X.toarray().tolist() == counts[:, is_gene].tolist()
+        assert (atac is None) == is_gene.all()
+        if atac is not None:
+            assert atac.X.toarray().tolist() == counts[:, ~is_gene].tolist()
+        header = read_header(path)
+        assert (header.barcodes, header.symbols) == (barcodes, rna.var_names.tolist())
+
+
+def damaged(content, rng, cut_only=False):
+    """Cut, empty, flip or overwrite a file."""
+    kind = rng.integers(2 if cut_only else 5)
+    if kind == 0:
+        return content[: rng.integers(len(content))]
+    if kind == 1:
+        return b""
+    changed = bytearray(content)
+    for place in rng.integers(0, len(content), 1 if kind == 2 else 8):
+        changed[place] ^= 1 << rng.integers(8)
+    if kind == 4:
+        start = rng.integers(len(content))
+        changed[start : start + 64] = rng.bytes(64)
+    return bytes(changed)
+
+
+def is_refused(path):
+    """How many of the two readers refuse a file; any other error than InputError fails the test."""
+    refused = 0
+    for read in (read_header, read_counts):
+        try:
+            read(path)
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    return refused
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("layout", [*WRITERS, "10x h5 v2"])
+def test_damaged_files_are_told_in_one_line(tmp_path, layout):
+    rng = np.random.default_rng(0)
+    path = write_v2(tmp_path / "m.h5") if layout == "10x h5 v2" else WRITERS[layout](tmp_path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    refused = 0
+    for _ in range(40):
+        file = files[rng.integers(len(files))]
+        whole = file.read_bytes()
+        # A flipped bit in a heap of texts, which h5ad and h5mu have, can make the HDF5 library itself hang.
+        file.write_bytes(damaged(whole, rng, cut_only=layout in ("h5ad", "h5mu")))
+        refused += is_refused(path)
+        file.write_bytes(whole)
+    assert refused > 10
+    assert read_counts(path).rna.n_vars == 3
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("layout", ["10x h5 v3", "10x h5 v2", "h5ad", "h5mu"])
+@pytest.mark.parametrize("other", [None, 7, "text", [1.5, 2.5]])
+def test_a_missing_or_wrong_part_of_a_file_is_told_in_one_line(tmp_path, layout, other):
+    path = write_v2(tmp_path / "m.h5") if layout == "10x h5 v2" else WRITERS[layout](tmp_path)
+    whole, parts = path.read_bytes(), []
+    with h5py.File(path) as file:
+        file.visit(parts.append)
+    # Parts that no reader looks at, and the second modality, which is read as the first.
+    parts = [part for part in parts if not re.search(r"obsm|obsp|varm|varp|uns|mod/atac/", part)]
+    refused = 0
+    for part in parts:
+        with h5py.File(path, "a") as file:
+            del file[part]
+            if other is not None:
+                file[part] = other
+        refused += is_refused(path)
+        path.write_bytes(whole)
+    assert refused >= len(parts) // 4
+
+
+def test_mtx_is_read_in_the_memory_of_its_counts(tmp_path):
+    n_genes, n_cells, per_cell = 5_000, 1_000, 600
+    features = pd.DataFrame({"id": [f"E{i}" for i in range(n_genes)], "name": [f"G{i}" for i in range(n_genes)]})
+    folder = write_mex(tmp_path / "m", features, np.zeros((n_cells, n_genes)), [f"B{i}" for i in range(n_cells)])
+    gene, cell = np.tile(np.arange(per_cell) * 8 + 1, n_cells), np.repeat(np.arange(n_cells) + 1, per_cell)
+    with gzip.open(folder / "matrix.mtx.gz", "wt", compresslevel=1) as file:
+        file.write(f"%%MatrixMarket matrix coordinate integer general\n{n_genes} {n_cells} {len(gene)}\n")
+        pd.DataFrame({"g": gene, "c": cell, "n": 1}).to_csv(file, sep=" ", header=False, index=False)
+    names = mex.read_mex_names(folder / "matrix.mtx.gz")
+    tracemalloc.start()
+    counts = mex.read_mex_counts(folder / "matrix.mtx.gz", names)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counts.nnz == len(gene)
+    # Twelve bytes per entry of row, column and count, and the block of text at hand.
+    assert peak < 12 * len(gene) + 100 * mex.BLOCK
+
+
+@pytest.mark.real_data
+def test_real_matrices(real_data):
+    mop = read_counts(real_data / "multiome/mop_snareseq/09A/outs/filtered_feature_bc_matrix.h5")
+    assert (mop.rna.shape, mop.atac.shape) == ((813, 1677), (813, 25734))
+    k562 = read_counts(real_data / "multiome/k562_chr22p/outs/filtered_feature_bc_matrix.h5")
+    assert k562.rna.shape == (500, 62757)
+    assert k562.atac is None
+    path = real_data / "multiome/pbmc_40cells/outs/filtered_feature_bc_matrix.h5"
+    start = time.process_time()
+    header = read_header(path)
+    assert time.process_time() - start < 1
+    assert (len(header.symbols), len(header.peaks), header.genomes) == (36601, 108377, ("GRCh38",))
+    zheng = read_counts(real_data / "matrices/pbmc_facs_zheng/train.h5ad")
+    assert zheng.rna.shape == (3774, 16791)
+    assert zheng.rna.var["gene_id"].str.startswith("ENSG").all()
+    with pytest.raises(InputError, match="which is not a count"):
+        read_counts(real_data / "matrices/perturb_norman/devel.h5ad")
+    with pytest.raises(InputError, match="no feature of type 'Gene Expression'"):
+        read_counts(real_data / "matrices/a549_dex/atac.h5ad")

@@ -1,0 +1,101 @@
+"""Counts in h5ad and h5mu files, whoever wrote them; names are read without the counts."""
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem
+from scipy import sparse
+
+from regulonformer.errors import InputError
+from regulonformer.io.contents import GENES, PEAKS, Contents, feature_table, finish, stack
+
+# Where the tools of the field keep what 10x calls id, name, type, genome and interval.
+COLUMNS = {
+    "id": ("gene_ids", "gene_id", "ensembl_id", "ensembl"),
+    "name": ("feature_name", "gene_symbols", "gene_symbol", "gene_name"),
+    "type": ("feature_types", "feature_type"),
+    "genome": ("genome",),
+    "interval": ("interval",),
+}
+TYPES = {"GEX": GENES, "ATAC": PEAKS}
+MODALITIES = {"rna": GENES, "gex": GENES, "atac": PEAKS, "peaks": PEAKS}
+_STABLE_ID = r"ENS[A-Z]*G\d{6,}(\.\d+)?"
+_INTERVAL = r".+[:_-]\d+[_-]\d+"
+
+
+def read_h5ad_names(path) -> Contents:
+    """Names in an h5ad file."""
+    with h5py.File(path) as file:
+        barcodes, features = _read_names(file)
+    return Contents("h5ad", barcodes, features, [])
+
+
+def read_h5ad_counts(path, contents: Contents) -> sparse.csr_matrix:
+    """Counts of an h5ad file: layers["counts"] if there is one, else X."""
+    with h5py.File(path) as file:
+        return _read_counts(path, file)
+
+
+def read_h5mu_names(path) -> Contents:
+    """Names in an h5mu file: the barcodes that all modalities with genes or peaks share, in the order of the first."""
+    with h5py.File(path) as file:
+        modalities = [_read_names(group, _modality_type(name)) for name, group in file["mod"].items()]
+    counted = [barcodes for barcodes, features in modalities if _is_counted(features)] or [[]]
+    shared = set(counted[0]).intersection(*counted[1:])
+    lost = len(set().union(*counted)) - len(shared)
+    notes = [f"{lost} barcodes that lack a modality were left out"] if lost else []
+    features = pd.concat([features for _, features in modalities], ignore_index=True)
+    return Contents("h5mu", [name for name in counted[0] if name in shared], features, notes)
+
+
+def read_h5mu_counts(path, contents: Contents) -> sparse.csr_matrix:
+    """Counts of the modalities with genes or peaks, side by side; the columns of others stay empty."""
+    blocks = []
+    with h5py.File(path) as file:
+        for name, group in file["mod"].items():
+            barcodes, features = _read_names(group, _modality_type(name))
+            if _is_counted(features):
+                blocks.append((barcodes, _read_counts(path, group)))
+            else:
+                blocks.append((barcodes, sparse.csr_matrix((len(barcodes), len(features)), dtype=np.int32)))
+    return stack(path, blocks, contents.barcodes)
+
+
+def _modality_type(name: str) -> str:
+    return MODALITIES.get(name.lower(), name)
+
+
+def _is_counted(features: pd.DataFrame) -> bool:
+    return features["type"].isin([GENES, PEAKS]).any()
+
+
+def _read_names(group: h5py.Group, default_type: str | None = None) -> tuple[list[str], pd.DataFrame]:
+    """Barcodes and features of one AnnData."""
+    obs, var = group["obs"], group["var"]
+    index = _text(var[var.attrs["_index"]])
+    present = {ours: next((key for key in keys if key in var), None) for ours, keys in COLUMNS.items()}
+    columns = {ours: _text(var[key]) for ours, key in present.items() if key is not None}
+    if "id" not in columns:
+        columns["id"] = index if "name" in columns else index.where(index.str.fullmatch(_STABLE_ID), "")
+    names = columns.get("name", index)
+    columns["name"] = names.where(names != "", index)
+    if default_type is None:
+        default_type = PEAKS if len(index) and index.str.fullmatch(_INTERVAL).all() else GENES
+    columns["type"] = columns["type"].replace(TYPES) if "type" in columns else default_type
+    return _text(obs[obs.attrs["_index"]]).tolist(), feature_table(**columns)
+
+
+def _text(element) -> pd.Series:
+    """A column of a table as text; "" where a value is missing."""
+    values = pd.Series(read_elem(element)).astype(object)
+    return values.where(values.notna(), "").astype(str)
+
+
+def _read_counts(path, group: h5py.Group) -> sparse.csr_matrix:
+    key = "layers/counts" if "layers/counts" in group else "X"
+    if key not in group:
+        raise InputError(path, "has neither X nor layers['counts']", "Write the raw counts to layers['counts']")
+    matrix = read_elem(group[key])
+    if sparse.issparse(matrix):
+        matrix.check_format(full_check=True)  # before a conversion that trusts it
+    return finish(path, sparse.csr_matrix(matrix))

@@ -1,0 +1,261 @@
+"""Read the counts of one library, or only its names, from any layout that users have."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from regulonformer.errors import InputError
+from regulonformer.io import anndata_files, mex, tenx
+from regulonformer.io.contents import GENES, PEAKS, Contents, check_barcodes, check_unique
+from regulonformer.io.peaks import normalise_names, parse_names
+
+
+class MatrixHeader(NamedTuple):
+    """Names in a count matrix, read without its counts.
+
+    Attributes
+    ----------
+    layout
+        "10x h5 v3", "10x h5 v2", "10x mtx", "h5mu" or "h5ad".
+    barcodes
+        Barcodes in file order.
+    gene_ids, symbols
+        One per gene, as in the file; an id is "" where the file has none.
+    genomes
+        Genomes that genes and peaks name, sorted.
+    peaks
+        Peak names as in the file.
+    other
+        Number of features of every other type.
+    """
+
+    layout: str
+    barcodes: list[str]
+    gene_ids: list[str]
+    symbols: list[str]
+    genomes: tuple[str, ...]
+    peaks: list[str]
+    other: dict[str, int]
+
+
+class TenxMatrix(NamedTuple):
+    """Counts of one library, split by modality; both tables have the same barcodes in the same order.
+
+    Attributes
+    ----------
+    rna
+        AnnData, barcodes x genes, csr int32 counts; var index = unique symbol; var: gene_id (the symbol, where the
+        file has no id) and, where the file has gene intervals, chrom, start, end.
+    atac
+        AnnData, barcodes x peaks, csr int32 counts; var index "chr-start-end"; var: chrom, start, end.
+        None where the file has no peaks.
+    notes
+        What was renamed or left out, in words.
+    """
+
+    rna: object
+    atac: object | None
+    notes: list[str]
+
+
+class _Layout(NamedTuple):
+    read_names: Callable
+    read_counts: Callable
+
+
+_V3 = _Layout(tenx.read_v3_names, tenx.read_v3_counts)
+_V2 = _Layout(tenx.read_v2_names, tenx.read_v2_counts)
+_MEX = _Layout(mex.read_mex_names, mex.read_mex_counts)
+_H5MU = _Layout(anndata_files.read_h5mu_names, anndata_files.read_h5mu_counts)
+_H5AD = _Layout(anndata_files.read_h5ad_names, anndata_files.read_h5ad_counts)
+
+
+def read_header(path) -> MatrixHeader:
+    """Read the names in a count matrix of any layout; its counts stay on disk.
+
+    Parameters
+    ----------
+    path
+        As for `read_counts`.
+
+    Raises
+    ------
+    InputError
+        If the file is of no known layout, or its names cannot be read.
+    """
+    with _readable(path):
+        file = _file(path)
+        contents = _layout(file).read_names(file)
+    features, kind = contents.features, contents.features["type"]
+    genes = features[kind == GENES]
+    return MatrixHeader(
+        contents.layout,
+        contents.barcodes,
+        genes["id"].tolist(),
+        genes["name"].tolist(),
+        tuple(_genomes(features)),
+        features.loc[kind == PEAKS, "name"].tolist(),
+        _other_types(features),
+    )
+
+
+def read_counts(path, *, genome: str | None = None) -> TenxMatrix:
+    """Read the counts of one library of any layout, split by modality.
+
+    Features may come in any order: only their type decides what is a gene and what is a peak.
+
+    Parameters
+    ----------
+    path
+        10x HDF5 (v3, or v2 with RNA only), 10x MEX (the folder or its matrix.mtx), h5mu, or h5ad (RNA, or both
+        modalities with `var["feature_types"]`). In h5mu and h5ad layers["counts"] goes before X.
+    genome
+        Which genome to keep of a matrix that has several; of no meaning for others.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable, or has no barcodes, no genes, several genomes of which none is `genome`, a barcode,
+        gene id or peak twice, or values that are not counts.
+    """
+    with _readable(path):
+        file = _file(path)
+        layout = _layout(file)
+        contents = layout.read_names(file)
+        _check_names(path, contents)
+        counts = layout.read_counts(file, contents)
+        if counts.shape != (len(contents.barcodes), len(contents.features)):
+            names = f"{len(contents.barcodes)} barcodes and {len(contents.features)} features"
+            raise InputError(path, f"has {counts.shape} counts, but names {names}", "Write the matrix again")
+    features, notes = _one_genome(path, contents.features, genome)
+    notes = [*contents.notes, *notes]
+    notes += [f"{n} features of type {kind!r} were left out" for kind, n in _other_types(features).items()]
+    rna = _genes(path, counts, contents.barcodes, features[features["type"] == GENES], notes)
+    peaks = features[features["type"] == PEAKS]
+    atac = _peaks(path, counts, contents.barcodes, peaks) if len(peaks) else None
+    logging.info("%s, %s: %d barcodes, %d genes, %d peaks", path, contents.layout, *rna.shape, len(peaks))
+    for note in notes:
+        logging.info("%s: %s", path, note)
+    return TenxMatrix(rna, atac, notes)
+
+
+@contextmanager
+def _readable(path) -> Iterator[None]:
+    """Turn the dozen kinds of errors that libraries raise for a damaged file into one."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(path, "file not found", "Check the path in the sample sheet") from None
+    except MemoryError as error:
+        fix = "Give the rule more memory; or, if this is no large library, copy the file again, because it is damaged"
+        raise InputError(path, f"does not fit into memory ({error})", fix) from error
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        fix = "Check that the file is complete: copy it again, or write it again"
+        raise InputError(path, f"not a readable count matrix ({reason})", fix) from error
+
+
+def _file(path):
+    """The file to open: of a MEX folder its matrix.mtx."""
+    if not Path(path).is_dir():
+        return path
+    if found := mex.find_mtx(path):
+        return found
+    inner = ", ".join(str(folder) for folder in sorted(Path(path).iterdir()) if mex.find_mtx(folder))
+    fix = f"Give {inner or 'the folder that holds it'}"
+    raise InputError(path, "no matrix.mtx or matrix.mtx.gz in this folder", fix)
+
+
+def _layout(file) -> _Layout:
+    """Tell the layout from what is in the file, not from its name; a matrix.mtx alone goes by its name."""
+    with open(file, "rb"):  # for the plain error of a missing or forbidden file
+        pass
+    if mex.is_mtx(file):
+        return _MEX
+    if h5py.is_hdf5(file):
+        with h5py.File(file) as content:
+            if "matrix" in content:
+                return _V3
+            if "mod" in content:
+                return _H5MU
+            if "obs" in content and "var" in content:
+                return _H5AD
+            if tenx.v2_genomes(content):
+                return _V2
+    fix = "Give a 10x h5, a MEX folder or its matrix.mtx, an h5mu or an h5ad"
+    raise InputError(file, "not a count matrix of a known layout", fix)
+
+
+def _check_names(path, contents: Contents) -> None:
+    if not contents.barcodes:
+        raise InputError(path, "the matrix has no barcodes", "Leave this library out of the sample sheet")
+    check_barcodes(path, contents.barcodes)
+    if not (contents.features["type"] == GENES).any():
+        raise InputError(path, "no feature of type 'Gene Expression'", "Give the matrix with both modalities")
+
+
+def _genomes(features: pd.DataFrame) -> list[str]:
+    return sorted(set(features.loc[features["type"].isin([GENES, PEAKS]), "genome"]) - {""})
+
+
+def _other_types(features: pd.DataFrame) -> dict[str, int]:
+    kind = features["type"]
+    return kind[~kind.isin([GENES, PEAKS])].value_counts().sort_index().to_dict()
+
+
+def _one_genome(path, features: pd.DataFrame, genome: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """Features of one genome, without the prefixes by which Cell Ranger tells several apart; and what was left out."""
+    found = _genomes(features)
+    if len(found) < 2:
+        return features, []
+    if genome not in found:
+        fix = f"Write one of {', '.join(found)} into the column genome of the sample sheet"
+        raise InputError(path, f"holds several genomes ({', '.join(found)}), of which none is {genome or ''!r}", fix)
+    kept = features[features["genome"].isin([genome, ""])].copy()
+    for column in ("id", "name", "interval"):
+        kept[column] = kept[column].str.replace(f"^{re.escape(genome)}_+", "", regex=True)
+    return kept, [f"{len(features) - len(kept)} features of other genomes than {genome} were left out"]
+
+
+def _table(counts, barcodes: list[str], var: pd.DataFrame, columns):
+    import anndata
+
+    return anndata.AnnData(counts[:, columns], obs=pd.DataFrame(index=pd.Index(barcodes, dtype=object)), var=var)
+
+
+def _genes(path, counts, barcodes: list[str], genes: pd.DataFrame, notes: list[str]):
+    """RNA table with unique symbols; how many were renamed is noted."""
+    from anndata.utils import make_index_unique
+
+    if genes.empty:
+        raise InputError(path, "no gene of this genome", "Check the column genome of the sample sheet")
+    check_unique(path, "gene id", genes.loc[genes["id"] != "", "id"], "Keep one row per gene in the matrix")
+    symbols = pd.Index(genes["name"].to_numpy(), dtype=object)
+    if renamed := int(symbols.duplicated().sum()):
+        notes.append(f"{renamed} repeated gene symbols were made unique with a suffix")
+        symbols = make_index_unique(symbols)
+    gene_id = genes["id"].where(genes["id"] != "", genes["name"])
+    var = pd.DataFrame({"gene_id": gene_id.to_numpy()}, index=symbols)
+    # Cell Ranger ARC gives each gene's interval; an empty string where it knows none.
+    place = parse_names(normalise_names(genes["interval"]), strict=False)
+    if (place["chrom"] != "").any():
+        var[["chrom", "start", "end"]] = place.to_numpy()
+        var[["start", "end"]] = var[["start", "end"]].astype(np.int64)
+    return _table(counts, barcodes, var, genes.index)
+
+
+def _peaks(path, counts, barcodes: list[str], peaks: pd.DataFrame):
+    """ATAC table with peaks named "chr-start-end"."""
+    names = normalise_names(peaks["name"])
+    check_unique(path, "peak", names, "Remove the repeated peaks from the matrix")
+    var = parse_names(names, where=path).set_axis(pd.Index(names, dtype=object))
+    return _table(counts, barcodes, var, peaks.index)
