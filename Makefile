@@ -37,7 +37,7 @@ macs3: .venv/macs3 ## Add MACS3, for libraries without peaks (builds from source
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r envs/requirements-peers.txt
 	@touch $@
 
-peers: .venv-peers/ready ## Set up SnapATAC2 apart, in .venv-peers, for benchmarks/fragments.py and the test that compares with it
+peers: .venv-peers/ready ## Set up other tools apart, in .venv-peers, for benchmarks and the tests that compare with them
 
 demo: .venv/runtime ## Run the whole line on the embedded demo; ends with results/demo/report/report.html
 	$(BIN)/snakemake --cores $(CORES)

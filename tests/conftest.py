@@ -85,3 +85,13 @@ def real_data() -> Path:
         stop = pytest.fail if os.environ.get("CI") else pytest.skip
         stop(f"no real data at {folder}; set REGULONFORMER_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def peer() -> Path:
+    """Python of the peers that tests compare with; they are skipped where `make peers` was not run."""
+    python = Path(os.environ.get("REGULONFORMER_PEERS", ROOT / ".venv-peers")) / "bin/python"
+    if not python.exists():
+        stop = pytest.fail if os.environ.get("CI") else pytest.skip
+        stop(f"no {python}; run `make peers`")
+    return python

@@ -1,6 +1,5 @@
 """Counts and quality of fragments agree with SnapATAC2, which runs in an environment of its own (`make peers`)."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -23,16 +22,6 @@ REAL = [
     "fragments/snapatac2_fragments_clean.tsv.gz",
     "multiome/k562_chr22p/outs/atac_fragments.tsv.gz",
 ]
-
-
-@pytest.fixture(scope="session")
-def peer() -> Path:
-    """Python that has SnapATAC2."""
-    python = Path(os.environ.get("REGULONFORMER_PEERS", ROOT / ".venv-peers")) / "bin/python"
-    if not python.exists():
-        stop = pytest.fail if os.environ.get("CI") else pytest.skip
-        stop(f"no {python}; run `make peers`")
-    return python
 
 
 def write_gtf(tss: pd.DataFrame, path: Path) -> None:

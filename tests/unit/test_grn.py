@@ -130,10 +130,16 @@ def test_held_out_prediction_rewards_the_right_tf():
     assert good[4] == pytest.approx(0, abs=0.05)  # no regulator: the mean of the other donors
 
 
-def test_sign_accuracy_counts_unknown_signs_as_wrong():
+def test_an_unknown_sign_is_a_wrong_one():
     known = pd.DataFrame({"source": list("AAB"), "target": list("xyx"), "sign": [1, -1, 1]})
     found = pd.DataFrame({"source": list("AABB"), "target": list("xyxz"), "sign": [1, 0, 1, -1]})
-    assert grn.sign_accuracy(found, known) == (pytest.approx(2 / 3), 3)
+    assert grn.right_signs(found, known)["right"].tolist() == [True, False, True]
+
+
+def test_interval_of_a_mean_draws_whole_units():
+    values, unit = np.array([1.0] * 30 + [0.0]), np.array([0] * 30 + [1])
+    mean, low, high = grn.mean_with_interval(values, unit, n=500, confidence=0.95, seed=0)
+    assert (mean, low, high) == (pytest.approx(30 / 31), 0, 1)
 
 
 def test_tested_elements_meet_the_links_of_overlapping_peaks():

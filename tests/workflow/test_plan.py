@@ -25,6 +25,7 @@ WHOLE = {
     "link_peaks": 1,
     "build_regulons": 1,
     "score_regulons": 1,
+    "resample_regulons": 1,
     "evaluate_grn": 1,
     "build_corpus": 1,
     "pretrain_model": 1,
@@ -57,7 +58,7 @@ def test_k562_ends_with_matrices(project, real_data):
 
 def test_pbmc_ends_with_embedding_and_scans_no_motif(project, real_data):
     plan = project.planned("--configfile", "config/examples/pbmc_40cells.yaml")
-    regulons = {"link_peaks": 1, "build_regulons": 1, "score_regulons": 1, "evaluate_grn": 1}
+    regulons = {"link_peaks": 1, "build_regulons": 1, "score_regulons": 1, "resample_regulons": 1, "evaluate_grn": 1}
     model = {"build_corpus": 1, "pretrain_model": 1, "embed_cells": 1}
     assert plan == UP_TO_MATRICES | regulons | model | {"write_report": 1}
 

@@ -63,6 +63,38 @@ rule evaluate_annotation:
         "../scripts/evaluate_annotation.py"
 
 
+rule resample_regulons:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        regulons="<results>/regulons/regulons.parquet",
+        tss=annotation_table("tss"),
+        fasta=given(CONFIG["reference"]["fasta"]),
+        fasta_index=given(CONFIG["reference"]["fasta"], ".fai"),
+        motif_hits=given(CONFIG["reference"]["fasta"] and "<results>/regulons/motif_hits.npz"),
+        network=given(CONFIG["reference"]["network"]),
+        tfs=given(CONFIG["reference"]["tfs"]),
+        aliases=given(CONFIG["reference"]["aliases"]),
+        lib=lib("resample_regulons"),
+    output:
+        stability="<results>/evaluate/stability.tsv",
+    log:
+        "<logs>/resample_regulons.log",
+    benchmark:
+        "<benchmarks>/resample_regulons.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=240,
+    params:
+        grn=section("grn"),
+        regulons=section("regulons"),
+    message:
+        "Building regulons again from resampled cells"
+    script:
+        "../scripts/resample_regulons.py"
+
+
 rule evaluate_grn:
     input:
         multiome="<results>/features/multiome.h5mu",
@@ -74,6 +106,7 @@ rule evaluate_grn:
         truth_links=given(CONFIG["simulate"]["activate"] and "<results>/simulate/truth/links.tsv"),
         gold=given(CONFIG["grn"]["gold"]),
         elements=given(CONFIG["grn"]["elements"]),
+        stability="<results>/evaluate/stability.tsv",
         aliases=given(CONFIG["reference"]["aliases"]),
         lib=lib("evaluate_grn"),
     output:

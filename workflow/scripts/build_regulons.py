@@ -67,6 +67,7 @@ def main(
         counts["motifs"] = add_motifs(evidence, motif_hits, data)
         partners = [symbol for name in counts["motifs"]["motifs_without_gene"] for symbol in motif_symbols(name)]
         lost.append(names.unmapped(partners, motif_hits))
+    data.file.close()
     if network:
         options = {"confidence": settings["network_confidence"], "keep_unmeasured_tfs": settings["keep_unmeasured_tfs"]}
         counts["network"], missing = add_network(evidence, network, names, **options)

@@ -27,14 +27,14 @@ OURS = "regulonformer (regulons)"
 
 
 def main(
-    *, multiome, regulons, links, settings, prior, run, output, motif_hits=None, network=None, truth_grn=None,
-    truth_links=None, gold=None, elements=None, aliases=None, threads=1,
+    *, multiome, regulons, links, stability, settings, prior, run, output, motif_hits=None, network=None,
+    truth_grn=None, truth_links=None, gold=None, elements=None, aliases=None, threads=1,
 ):  # fmt: skip
     """Write every score of every method (tsv).
 
     Parameters
     ----------
-    multiome, regulons, links
+    multiome, regulons, links, stability
         Results of the run.
     settings, prior
         Sections `grn` and `regulons` of the configuration.
@@ -56,31 +56,38 @@ def main(
         Threads of the tree model.
     """
     data, table, pairs = read_mudata(multiome), read_parquet(regulons), read_parquet(links)
-    genes = pd.Index(data["rna"].var_names.astype(str))
-    rng = np.random.default_rng(settings["seed"])
-    cells = np.sort(rng.permutation(data.n_obs)[: settings["cells"]])
-    expression = log_normalise(data["rna"].X[cells])
-    groups = data.obs["donor"].astype(str).to_numpy()[cells]
+    measured = pd.Index(data["rna"].var_names.astype(str))
     names = GeneNames.of_matrix(data["rna"].var, read_aliases(aliases) if aliases else None)
     known_network = _read_edges(network, names, prior["network_confidence"]) if network else None
     sources = set(table["source"]) | set([] if known_network is None else known_network["source"])
     hits = read_hits(motif_hits) if motif_hits else None
     standards = _standards(truth_grn, gold, names)
-    tfs = sorted(sources | {tf for edges in standards.values() for tf in edges["source"]} & set(genes))
-    edges = Edges(pd.Index(tfs), genes)
+    tfs = sorted(sources | {tf for edges in standards.values() for tf in edges["source"]} & set(measured))
+    rng = np.random.default_rng(settings["seed"])
+    edges = Edges(pd.Index(tfs), _judged_genes(measured, tfs, [table, *standards.values()], settings["genes"], rng))
+    cells = np.sort(rng.permutation(data.n_obs)[: settings["cells"]])
+    expression = log_normalise(data["rna"].X[cells], measured.get_indexer(edges.genes))
+    groups = data.obs["donor"].astype(str).to_numpy()[cells]
     methods = _methods(edges, table, pairs, hits, known_network, expression, settings, prior, threads)
     rows = []
     for name, known in standards.items():
         rows += _judge_edges(f"{run}: TF-gene, {name}", edges, known, methods, settings)
         if "sign" in known:
-            value, n = grn.sign_accuracy(table, known)
-            rows.append((OURS, f"{run}: TF-gene, {name}", "all", "sign_accuracy", value, np.nan, np.nan))
-            logging.info("%s: sign of %.1f %% of %d true edges found is right", name, 100 * value, n)
+            found = grn.right_signs(table, known)
+            judged = grn.mean_with_interval(found["right"], pd.factorize(found["source"])[0], **resampling(settings))
+            rows.append((OURS, f"{run}: TF-gene, {name}", "all", "sign_accuracy", *judged))
+            logging.info("%s: sign of %.1f %% of %d true edges found is right", name, 100 * judged[0], len(found))
     for name, tested in _tested_links(truth_links, elements, pairs, data["atac"].var_names).items():
         rows += _judge_links(f"{run}: CRE-gene, {name}", tested, prior["distance_decay_bp"], settings)
-    rows += _judge_prediction(f"{run}: expression of held-out donors", edges, methods, expression, groups)
+    rows += _judge_prediction(f"{run}: expression of held-out donors", edges, methods, expression, groups, settings)
+    rows += _judge_stability(f"{run}: stability", pd.read_csv(stability, sep="\t"))
     columns = ["method", "dataset", "seed", "metric", "value", "ci_low", "ci_high"]
     write_tsv(pd.DataFrame(rows, columns=columns).assign(fold="pooled")[list(COLUMNS)], output)
+
+
+def resampling(settings) -> dict:
+    """Settings of the intervals."""
+    return {"n": settings["bootstrap"], "confidence": settings["confidence"], "seed": settings["seed"]}
 
 
 def _read_edges(path, names, confidence) -> pd.DataFrame:
@@ -96,6 +103,16 @@ def _standards(truth_grn, gold, names) -> dict[str, pd.DataFrame]:
     if gold:
         found["gold standard"] = _read_edges(gold, names, list("ABCDE"))
     return found
+
+
+def _judged_genes(measured, tfs, tables, limit: int, rng) -> pd.Index:
+    """All genes, or, where they are more than the limit, so many of those that are anybody's target; and all TFs."""
+    if len(measured) <= limit:
+        return measured
+    targets = measured[measured.isin(set().union(*(table["target"] for table in tables)))]
+    chosen = rng.permutation(len(targets))[:limit]
+    logging.info("judging %d of %d genes that are targets", len(chosen), len(targets))
+    return measured[measured.isin(set(targets[chosen]) | set(tfs))]
 
 
 def _methods(edges, table, pairs, hits, network, expression, settings, prior, threads) -> dict[str, list[np.ndarray]]:
@@ -127,10 +144,9 @@ def _judge_edges(dataset, edges, known, methods, settings) -> list[tuple]:
     unit = np.unique(np.nonzero(judged)[0], return_inverse=True)[1]
     n_called = int((methods[OURS][0][judged] > 0).sum())
     logging.info("%s: %d of %d pairs are edges, %d are called", dataset, truth.sum(), len(truth), n_called)
-    options = {"n": settings["bootstrap"], "confidence": settings["confidence"], "seed": settings["seed"]}
     found = []
     for name, scores in methods.items():
-        ranked = grn.judge_ranking(truth, [s[judged] for s in scores], unit, n_called=n_called, **options)
+        ranked = grn.judge_ranking(truth, [s[judged] for s in scores], unit, n_called=n_called, **resampling(settings))
         found += [(name, dataset, *row) for row in ranked]
     return found
 
@@ -160,30 +176,39 @@ def _judge_links(dataset, links, decay_bp, settings) -> list[tuple]:
     methods = {OURS: links["score"], "distance only": distance, "promoter or distance decay": proximity}
     methods |= {"|correlation|": links["correlation"].abs(), "random": rng.random(len(links))}
     unit = pd.factorize(links["gene"])[0] if "gene" in links else np.arange(len(links))
-    options = {"n": settings["bootstrap"], "confidence": settings["confidence"], "seed": settings["seed"]}
     truth, found = links["truth"].to_numpy(bool), []
     for name, scores in methods.items():
-        ranked = grn.judge_ranking(truth, [np.asarray(scores, float)], unit, **options)
+        ranked = grn.judge_ranking(truth, [np.asarray(scores, float)], unit, **resampling(settings))
         found += [(name, dataset, *row) for row in ranked if row[1] == "auprc"]
     return found
 
 
-def _judge_prediction(dataset, edges, methods, expression, groups) -> list[tuple]:
+def _judge_prediction(dataset, edges, methods, expression, groups, settings) -> list[tuple]:
     """R2 of every gene's expression in held-out donors from as many TFs as our regulons give it."""
     row = edges.genes.get_indexer(edges.tfs)
     measured = row >= 0
     pair = (expression[:, row[measured]].astype(float), expression.astype(float))
     n_regulators = (methods[OURS][0][measured] > 0).sum(axis=0)
-    judged, found = n_regulators > 0, []
-    if not judged.any():
+    varies = (n_regulators > 0) & (expression.std(axis=0) > 0)
+    if not varies.any():
         return []
+    rows = []
     for name, scores in methods.items():
-        r2 = [
-            np.nanmean(grn.held_out_r2(pair, (s * edges.judged())[measured], groups, n_regulators=n_regulators)[judged])
-            for s in scores
-        ]
-        found.append((name, dataset, "all", "r2", float(np.mean(r2)), np.nan, np.nan))
-    return found
+        allowed = ((s * edges.judged())[measured] for s in scores)
+        found = [grn.held_out_r2(pair, s, groups, n_regulators=n_regulators)[varies] for s in allowed]
+        judged = grn.mean_with_interval(np.mean(found, axis=0), np.arange(varies.sum()), **resampling(settings))
+        rows.append((name, dataset, "all", "r2", *judged))
+    return rows
+
+
+def _judge_stability(dataset, draws: pd.DataFrame) -> list[tuple]:
+    """How alike two draws are: mean, smallest and largest over all pairs of draws."""
+    rows = []
+    for (method, kind), pairs in draws.groupby(["method", "kind"]):
+        for metric in ("jaccard", "rank_correlation"):
+            value = pairs[metric]
+            rows.append((method, dataset, "all", f"{metric}_{kind}", value.mean(), value.min(), value.max()))
+    return rows
 
 
 if job := globals().get("snakemake"):
@@ -193,6 +218,7 @@ if job := globals().get("snakemake"):
             multiome=job.input.multiome,
             regulons=job.input.regulons,
             links=job.input.links,
+            stability=job.input.stability,
             **{name: job.input.get(name) or None for name in optional},
             settings=job.params.grn,
             prior=job.params.regulons,

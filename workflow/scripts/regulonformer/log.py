@@ -24,6 +24,9 @@ def rule_log(path: str) -> Iterator[None]:
         Log file of the rule.
     """
     handlers = [logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)]
+    for handler in handlers:
+        # mudata tells the root logger each time its options change.
+        handler.addFilter(_is_ours)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
     logging.captureWarnings(True)
     for chatty in ("mudata", "matplotlib", "fontTools"):
@@ -40,6 +43,12 @@ def rule_log(path: str) -> Iterator[None]:
     finally:
         for handler in handlers:
             handler.flush()
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(
+        ("Using custom MuData options", "Returning to the previously defined options")
+    )
 
 
 def progress(iterable: Iterable, total: int, label: str, unit: str = "step") -> Iterator:

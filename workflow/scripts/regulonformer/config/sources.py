@@ -7,7 +7,7 @@ PACKAGE = "regulonformer"
 
 
 def modules_of(script, root) -> list[str]:
-    """List the package's modules that a script imports, directly or through others.
+    """List the package's modules, and other scripts, that a script imports, directly or through others.
 
     Imports inside functions count too. A package's `__init__` counts itself, not what it loads by name later.
 
@@ -50,10 +50,11 @@ def _imports(file: Path, root: Path) -> set[Path]:
 
 
 def _files(name: str, root: Path) -> set[Path]:
-    """The file of a module and the `__init__` of every package above it."""
+    """The file of a module and the `__init__` of every package above it; or another script of the same folder."""
     parts = name.split(".")
     if parts[0] != PACKAGE:
-        return set()
+        script = root / f"{parts[0]}.py"
+        return {script} if len(parts) == 1 and script.is_file() else set()
     files = {root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)}
     files.add(root.joinpath(*parts).with_suffix(".py"))
     return {file for file in files if file.is_file()}

@@ -106,17 +106,38 @@ def judge_ranking(truth, scores_of_seed: list, unit, *, n: int, confidence: floa
     return rows
 
 
-def sign_accuracy(edges: pd.DataFrame, truth: pd.DataFrame) -> tuple[float, int]:
-    """Share of true edges found whose sign is right, and how many edges that is out of.
+def mean_with_interval(values, unit, *, n: int, confidence: float, seed: int) -> tuple[float, float, float]:
+    """Mean and its percentile interval from resampling whole units with replacement.
+
+    Parameters
+    ----------
+    values, unit
+        Per item: a number, and the unit it belongs to (int codes 0..U-1).
+    n, confidence, seed
+        See `judge_ranking`.
+    """
+    total, size = np.bincount(unit, values), np.bincount(unit)
+    drawn = np.random.default_rng(seed).integers(len(size), size=(n, len(size)))
+    means = total[drawn].sum(axis=1) / size[drawn].sum(axis=1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(np.mean(values)), float(low), float(high)
+
+
+def right_signs(edges: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """True edges that were found, and whether their sign is right; an unknown sign (0) is wrong.
 
     Parameters
     ----------
     edges, truth
-        source, target, sign; edges of unknown sign (0) count as wrong.
+        source, target, sign.
+
+    Returns
+    -------
+    pandas.DataFrame
+        source, target, right.
     """
-    truth = truth.drop_duplicates(["source", "target"])
-    both = edges.merge(truth, on=["source", "target"], suffixes=("", "_true"))
-    return (float((both["sign"] == both["sign_true"]).mean()) if len(both) else np.nan), len(both)
+    both = edges.merge(truth.drop_duplicates(["source", "target"]), on=["source", "target"], suffixes=("", "_true"))
+    return both[["source", "target"]].assign(right=both["sign"] == both["sign_true"])
 
 
 def held_out_r2(expression, scores, groups, *, n_regulators: np.ndarray) -> np.ndarray:

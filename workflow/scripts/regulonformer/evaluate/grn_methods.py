@@ -35,10 +35,11 @@ class Edges:
         return self.tfs.to_numpy()[:, None] != self.genes.to_numpy()[None]
 
 
-def log_normalise(counts) -> np.ndarray:
-    """Dense log1p of counts per 10,000, cells x genes, float32."""
+def log_normalise(counts, genes=None) -> np.ndarray:
+    """Dense log1p of counts per 10,000 of all genes, float32, cells x the columns asked for (None: all)."""
     totals = np.maximum(np.asarray(counts.sum(axis=1), float).ravel(), 1)
-    return np.log1p((sparse.diags(1e4 / totals) @ counts).astype(np.float32).toarray())
+    chosen = counts if genes is None else counts[:, genes]
+    return np.log1p((sparse.diags(1e4 / totals) @ chosen).astype(np.float32).toarray())
 
 
 def correlations(expression: np.ndarray, edges: Edges, kind: str) -> np.ndarray:
