@@ -4,17 +4,21 @@ import gzip
 from collections import Counter
 from itertools import pairwise
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from regulonformer.errors import InputError
 from regulonformer.features import count_fragments, count_with_totals
 from regulonformer.io.fragments import COLUMNS, FragmentBatch, chromosomes, stream_fragments, write_fragments
 from regulonformer.io.peaks import merge_overlapping
+from regulonformer.io.store import read_json
 from regulonformer.peaks.intervals import CountBuffer
+from regulonformer.peaks.macs import write_cuts
 from regulonformer.quality.fragments import QualityMeter, fragment_metrics, tss_enrichment
 
 REAL = [
@@ -28,6 +32,11 @@ STRATEGIES = ["fragment", "insertion"]
 
 def bed(*rows):
     return pd.DataFrame(rows, columns=["chrom", "start", "end"])
+
+
+def bed_file(tmp_path, *rows):
+    bed(*rows).to_csv(tmp_path / "peaks.bed", sep="\t", header=False, index=False)
+    return tmp_path / "peaks.bed"
 
 
 def fragments_file(tmp_path, rows, **options):
@@ -354,6 +363,54 @@ def test_overlaps_in_an_unsorted_file_are_not_counted_wrongly(tmp_path, caplog):
     assert "not sorted by position" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("places", "is_sorted"),
+    [
+        ("1:5 1:9 2:3 2:3", True),
+        ("1:5 1:9 1:7 1:8", False),  # backwards from one batch to the next
+        ("1:5 2:3 1:9 1:9", False),  # chromosomes interleave within a batch
+        ("1:5 1:6 2:3 2:4 1:9 1:9", False),  # and between batches
+        ("1:5 ?:9 ?:3 2:1", True),  # chromosomes that are not asked for may be several
+        ("1:5 ?:9 ?:3 1:6", False),
+    ],
+)
+def test_a_step_backwards_is_noticed_wherever_batches_end(places, is_sorted):
+    meter, rows = QualityMeter(["1", "2"], ["A"]), [place.split(":") for place in places.split()]
+    for first in range(0, len(rows), 2):
+        chrom = np.array(["12?".index(name) for name, _ in rows[first : first + 2]], np.int32)
+        start = np.array([start for _, start in rows[first : first + 2]], np.int32)
+        n = len(start)
+        chrom[chrom == 2] = -1
+        meter.add(FragmentBatch(chrom, start, start + 50, np.zeros(n, np.int32), np.ones(n, np.int32)))
+    cells, summary = meter.result()
+    assert summary["sorted"] is is_sorted
+    assert cells["n_overlap_sites"].notna().all() == cells["n_overlap_fragments"].notna().all() == is_sorted
+
+
+def test_ingest_notes_fragments_that_are_not_sorted(tmp_path):
+    import ingest_sample
+
+    rows = [f"{chrom}\t{start}\t{start + 90}\tb{i}\t1\n" for chrom, start in (("1", 5), ("1", 9)) for i in range(30)]
+    rna = anndata.AnnData(csr_matrix(np.random.default_rng(0).poisson(1, (30, 50)).astype(np.int32)))
+    rna.obs_names, rna.var_names = [f"b{i}" for i in range(30)], [f"g{i}" for i in range(50)]
+    rna.write_h5ad(tmp_path / "s.h5ad")
+    files = {"output_mudata": tmp_path / "s.h5mu", "output_cells": tmp_path / "c", "output_qc": tmp_path / "q"}
+    for lines, is_sorted in ((rows, True), (rows[30:] + rows[:30], False)):
+        with gzip.open(tmp_path / "f.tsv.gz", "wt") as file:
+            file.writelines(lines)
+        ingest_sample.main(
+            matrix=tmp_path / "s.h5ad",
+            fragments=tmp_path / "f.tsv.gz",
+            peaks=bed_file(tmp_path, ("1", 0, 50)),
+            sample={"sample": "s"},
+            settings={"min_genes": 5, "min_umis": 5, "doublets": "none", "n_mads": None},
+            **files,
+        )
+        verdict = read_json(tmp_path / "q")
+        assert verdict["fragments"]["sorted"] is is_sorted
+        assert any("not sorted by position" in note for note in verdict["notes"]) is not is_sorted
+
+
 def test_results_do_not_depend_on_threads_or_the_size_of_batches(tmp_path, monkeypatch):
     rng = np.random.default_rng(1)
     table = random_fragments(rng, 60_000)
@@ -367,7 +424,9 @@ def test_results_do_not_depend_on_threads_or_the_size_of_batches(tmp_path, monke
         monkeypatch.setitem(stream_fragments.__kwdefaults__, "block_bytes", block_bytes)
         quality = fragment_metrics(tmp_path / "f.tsv.gz", barcodes, tss=tss, peaks=peaks, threads=threads)
         counts = count_fragments(tmp_path / "f.tsv.gz", peaks, barcodes, threads=threads)
-        results.append((quality.cells.to_csv(), quality.summary, counts.data.tobytes(), counts.indices.tobytes()))
+        cuts = write_cuts([(tmp_path / "f.tsv.gz", barcodes)], tmp_path / "cuts.bed", threads=threads)
+        cuts = (cuts, sorted((tmp_path / "cuts.bed").read_text().splitlines()))
+        results.append((quality.cells.to_csv(), quality.summary, counts.data.tobytes(), counts.indices.tobytes(), cuts))
     assert results[0] == results[1] == results[2]
     assert quality.cells["n_overlap_sites"].min() > 10
 

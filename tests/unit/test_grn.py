@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from regulonformer.errors import InputError
 from regulonformer.evaluate import grn
 from regulonformer.evaluate.grn_methods import Edges, correlations, link_based, shuffled_edges, tree_importances
 
@@ -119,21 +120,51 @@ def test_an_unmeasured_tf_scores_nothing_by_expression():
 
 def test_held_out_prediction_rewards_the_right_tf():
     expression, edges = planted()
-    groups, one = np.repeat(["d1", "d2", "d3"], 100), np.ones(6, int)
+    fold, one = grn.folds_of(np.repeat(["d1", "d2", "d3"], 100)), np.ones(6, int)
     right, wrong = np.zeros((2, 6)), np.zeros((2, 6))
     right[0, 2] = right[1, 3] = 1.0
     wrong[1, 2] = wrong[0, 3] = 1.0
     pair = (expression[:, :2], expression)
-    good, bad = (grn.held_out_r2(pair, scores, groups, n_regulators=one) for scores in (right, wrong))
+    good, bad = (grn.held_out_r2(pair, [scores] * 3, fold, n_regulators=one) for scores in (right, wrong))
     assert good[[2, 3]].min() > 0.9
     assert bad[[2, 3]].max() < 0.1
     assert good[4] == pytest.approx(0, abs=0.05)  # no regulator: the mean of the other donors
 
 
-def test_an_unknown_sign_is_a_wrong_one():
-    known = pd.DataFrame({"source": list("AAB"), "target": list("xyx"), "sign": [1, -1, 1]})
-    found = pd.DataFrame({"source": list("AABB"), "target": list("xyxz"), "sign": [1, 0, 1, -1]})
-    assert grn.right_signs(found, known)["right"].tolist() == [True, False, True]
+def test_choosing_tfs_with_the_held_out_cells_would_flatter():
+    """On noise, TFs chosen without the fold explain nothing; chosen with it they seem to."""
+    rng = np.random.default_rng(0)
+    noise, fold = rng.normal(size=(150, 140)), np.arange(150) % 3
+    edges, five = edges_of([f"g{i}" for i in range(40)], [f"g{i}" for i in range(140)]), np.full(140, 5)
+    pair = (noise[:, :40], noise)
+    seen = [correlations(noise, edges, "pearson") * edges.judged()] * 3
+    unseen = [correlations(noise[fold != held], edges, "pearson") * edges.judged() for held in range(3)]
+    flattered, honest = (np.mean(grn.held_out_r2(pair, s, fold, n_regulators=five)) for s in (seen, unseen))
+    assert honest < 0 < flattered
+
+
+def test_folds_keep_donors_whole():
+    donors = np.repeat(["a", "b", "c", "d"], 5)
+    fold = grn.folds_of(donors)
+    assert pd.Series(fold).groupby(donors).nunique().eq(1).all()
+    assert set(fold) == {0, 1, 2}
+    assert np.bincount(grn.folds_of(np.repeat("a", 9))).tolist() == [3, 3, 3]
+
+
+def test_only_known_signs_are_judged():
+    known = pd.DataFrame({"source": list("AABB"), "target": list("xyxy"), "sign": [1, -1, 1, 0]})
+    found = pd.DataFrame({"source": list("AABBB"), "target": list("xyxyz"), "sign": [1, 0, 1, 1, -1]})
+    judged = grn.true_signs(found, known)
+    assert judged[["source", "target", "sign", "sign_true"]].to_numpy().tolist() == [
+        ["A", "x", 1, 1],
+        ["A", "y", 0, -1],
+        ["B", "x", 1, 1],
+    ]
+
+
+def test_calibration_error_by_hand():
+    scores, truth = np.array([0.05] * 10 + [0.95] * 10), np.array([False] * 10 + [True] * 5 + [False] * 5)
+    assert grn.calibration_error(scores, truth) == pytest.approx((0.05 + 0.45) / 2)
 
 
 def test_interval_of_a_mean_draws_whole_units():
@@ -142,21 +173,33 @@ def test_interval_of_a_mean_draws_whole_units():
     assert (mean, low, high) == (pytest.approx(30 / 31), 0, 1)
 
 
-def test_tested_elements_meet_the_links_of_overlapping_peaks():
+def test_tested_elements_take_the_best_link_of_every_method():
     peaks = pd.DataFrame({"chrom": ["chr1"] * 2, "start": [100, 900], "end": [200, 1000]}, index=["p1", "p2"])
-    links = pd.DataFrame({"peak": ["p1", "p2", "p2"], "gene": ["g", "g", "h"], "score": [0.2, 0.9, 0.4]})
-    elements = pd.DataFrame(
-        {
-            "chrom": "chr1",
-            "start": [150, 950, 5000],
-            "end": [950, 960, 5100],
-            "gene": ["g", "h", "g"],
-            "truth": [True, False, True],
-        }
-    )
-    found = grn.match_elements(elements, links, peaks)
-    # The first element spans both peaks and takes the better link; the third has no peak.
-    assert found[["element", "score", "truth"]].to_numpy().tolist() == [[0, 0.9, True], [1, 0.4, False]]
+    links = {"peak": ["p1", "p2", "p2"], "gene": ["g", "g", "h"], "score": [0.2, 0.9, 0.4]}
+    links |= {"distance": [-1000, 40_000, 5], "correlation": [-0.8, 0.1, 0.2], "is_promoter": [False, True, False]}
+    elements = pd.DataFrame({"chrom": "chr1", "start": [150, 950, 5000], "end": [950, 960, 5100]})
+    elements = elements.assign(gene=["g", "h", "g"], truth=[True, False, True])
+    found = grn.best_of_elements(elements, pd.DataFrame(links), peaks)
+    # The first element spans both peaks; the third has no peak.
+    assert found["gene"].tolist() == ["g", "h"]
+    assert found["truth"].tolist() == [True, False]
+    assert found["score"].tolist() == [0.9, 0.4]
+    assert found["distance"].tolist() == [1000, 5]
+    assert found["correlation"].tolist() == [0.8, 0.2]
+    assert found["is_promoter"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("chrom\tstart\tend\tgene\nchr1\t1\t2\tg\n", "has no column truth"),
+        ("chrom\tstart\tend\tgene\ttruth\nchr1\t1\t2\tg\tmaybe\n", "truth is 'maybe'"),
+    ],
+)
+def test_a_bad_table_of_elements_is_told(tmp_path, text, problem):
+    (tmp_path / "elements.tsv").write_text(text)
+    with pytest.raises(InputError, match=problem):
+        grn.read_elements(tmp_path / "elements.tsv")
 
 
 def test_scores_from_links_alone_do_not_tell_tfs_apart():

@@ -1,6 +1,9 @@
 """The loader against what it stands for: the matrix itself, a dense encoder, an order without a disk."""
 
 import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import anndata
 import numpy as np
@@ -66,6 +69,48 @@ def test_rows_are_those_of_the_matrix(corpus, counts, rows):
         found.check_format(full_check=True)
         np.testing.assert_array_equal(found.toarray(), matrix[np.asarray(rows, int)])
     assert len(corpus._blocks) <= 7
+
+
+class Watched:
+    """An array of the corpus that tells of every read before it reads."""
+
+    def __init__(self, array, tell):
+        self.array, self.tell = array, tell
+
+    def __getitem__(self, part):
+        self.tell()
+        return self.array[part]
+
+
+def watch(corpus, tell):
+    corpus._parts = [tuple(Watched(array, tell) for array in pair) for pair in corpus._parts]
+
+
+def test_a_block_that_two_threads_want_is_decoded_once(corpus, counts):
+    reads = []
+    watch(corpus, lambda: (reads.append(1), time.sleep(0.05)))
+    with ThreadPoolExecutor(2) as pool:
+        for rna, _ in pool.map(corpus.rows, [[3, 5], [4, 5]]):
+            assert rna.shape == (2, N_GENES)
+    assert len(reads) == 4  # columns and counts of both modalities
+
+
+def test_threads_decode_two_blocks_at_once(corpus, counts):
+    both = threading.Barrier(2, timeout=20)  # breaks where one thread waits for the other to finish
+    watch(corpus, both.wait)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(corpus.rows, [[3], [200]]))
+    for (rna, atac), row in zip(found, (3, 200), strict=True):
+        np.testing.assert_array_equal(rna.toarray(), counts[0][[row]])
+        np.testing.assert_array_equal(atac.toarray(), counts[1][[row]])
+
+
+def test_a_block_that_could_not_be_read_is_tried_again(corpus, counts):
+    failures = [OSError("disk")]
+    watch(corpus, lambda: failures and (_ for _ in ()).throw(failures.pop()))
+    with pytest.raises(OSError, match="disk"):
+        corpus.rows([3])
+    np.testing.assert_array_equal(corpus.rows([3])[0].toarray(), counts[0][[3]])
 
 
 def test_blocks_cover_all_cells_in_order(corpus, counts):

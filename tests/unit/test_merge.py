@@ -30,18 +30,61 @@ def stacked(joined):
 
 def test_libraries_with_different_genes_are_joined_with_zeros():
     first = table([[1, 2]], ["b", "a"], gene_id=["1", "2"])
-    second = table([[3, 4]], ["c", "b"], gene_id=["3", "9"])
+    second = table([[3, 4]], ["c", "b"], gene_id=["3", "1"])
     joined = Joined([first, second], "rna", None)
     assert joined.var.index.tolist() == ["b", "a", "c"]
     assert stacked(joined).tolist() == [[1, 2, 0], [4, 0, 3]]
     assert joined.var["gene_id"].tolist() == ["1", "2", "3"]
-    found = {"features": 3, "not_in_all_libraries": 2, "differing_ids": 1, "removed_in_few_cells": 0, "kept": 3}
-    assert joined.counts == found
+    found = {"features": 3, "not_in_all_libraries": 2, "renamed": 0, "differing_ids": 0}
+    assert joined.counts == found | {"removed_in_few_cells": 0, "kept": 3}
     filtered = Joined([first, second], "rna", 2)
     assert (filtered.var.index.tolist(), filtered.counts["removed_in_few_cells"]) == (["b"], 2)
     assert stacked(filtered).tolist() == [[1], [4]]
     with pytest.raises(InputError, match="no feature is seen in 3 cells"):
         Joined([first, second], "rna", 3)
+
+
+def test_a_gene_is_its_id_whatever_symbol_and_version_a_library_gives():
+    """One gene was renamed between annotations; two that share a symbol come in another order."""
+    first = table([[1, 2, 4]], ["OLD", "X", "X-1"], gene_id=["ENSG00000000001.3", "E2", "E3"])
+    second = table([[8, 16, 32]], ["X", "X-1", "NEW"], gene_id=["E3", "E2", "ENSG00000000001.4"])
+    joined = Joined([first, second], "rna", None)
+    assert joined.var.index.tolist() == ["OLD", "X", "X-1"]
+    assert joined.var["gene_id"].tolist() == ["ENSG00000000001.3", "E2", "E3"]
+    assert stacked(joined).tolist() == [[1, 2, 4], [32, 16, 8]]
+    assert joined.counts["not_in_all_libraries"] == 0
+    assert (joined.counts["renamed"], joined.counts["differing_ids"]) == (3, 0)
+    filtered = Joined([first, table([[8, 0, 0]], ["X", "X-1", "NEW"], gene_id=second.var["gene_id"])], "rna", 2)
+    assert (filtered.var.index.tolist(), stacked(filtered).tolist()) == (["X-1"], [[4], [8]])
+
+
+def test_genes_of_one_symbol_and_two_ids_stay_apart():
+    first = table([[1, 2]], ["X", "Y"], gene_id=["E1", "E2"])
+    second = table([[4, 8]], ["X", "Y"], gene_id=["E3", "E2"])
+    third = table([[16, 32]], ["Y", "X"], gene_id=["Y", "X"])  # no ids: the symbol is all there is
+    joined = Joined([first, second, third], "rna", None)
+    assert joined.var.index.tolist() == ["X", "Y", "X-1"]
+    assert joined.var["gene_id"].tolist() == ["E1", "E2", "E3"]
+    assert stacked(joined).tolist() == [[1, 2, 0], [0, 8, 4], [32, 16, 0]]
+    assert (joined.counts["differing_ids"], joined.counts["renamed"]) == (1, 0)
+
+
+def test_a_library_without_ids_joins_by_symbol_and_learns_the_id():
+    bare, with_ids = table([[1, 2]], ["A", "B"]), table([[4, 8]], ["B", "A"], gene_id=["E2", "E1"])
+    renamed = table([[16, 32]], ["A2", "B"], gene_id=["E1", "E9"])
+    joined = Joined([bare, with_ids, renamed], "rna", None)
+    assert joined.var.index.tolist() == ["A", "B", "B-1"]
+    assert stacked(joined).tolist() == [[1, 2, 0], [8, 4, 0], [16, 0, 32]]
+
+
+def test_no_two_genes_of_a_library_fall_into_one_column():
+    """An id finds the column that a symbol would take as well; and one id comes in two versions."""
+    first = table([[1]], ["X"], gene_id=["E1"])
+    second = table([[2, 4]], ["X", "Y"], gene_id=["X", "E1"])
+    assert stacked(Joined([first, second], "rna", None)).tolist() == [[1, 0], [4, 2]]
+    ids = ["ENSG00000000001.3", "ENSG00000000001.4"]
+    twice = [table([[1, 2]], ["V", "V-1"], gene_id=ids), table([[4, 8]], ["V", "V-1"], gene_id=ids)]
+    assert stacked(Joined(twice, "rna", None)).tolist() == [[1, 2], [4, 8]]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from regulonformer.errors import InputError
 from regulonformer.io.fragments import write_fragments
 from regulonformer.io.peaks import chromosome_lengths
-from regulonformer.peaks.consensus import consensus_peaks, is_disjoint
+from regulonformer.peaks.consensus import consensus_peaks, given_peaks, is_disjoint
 from regulonformer.peaks.macs import call_peaks, group_cells
 
 
@@ -49,6 +49,15 @@ def test_what_is_blacklisted_or_off_the_chromosome_displaces_nothing():
     )
     assert result[["start", "end"]].to_numpy().tolist() == [[1100, 1601], [9300, 9801]]
     assert (dropped["off_chromosome"], dropped["blacklisted"], dropped["overlapping_a_better_one"]) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(("column", "centre"), [("190", 1190), ("-1", 1100), (".", 1100), ("900", 1100)])
+def test_peaks_are_centred_on_the_summits_of_narrow_peaks(tmp_path, caplog, column, centre):
+    caplog.set_level("INFO")
+    (tmp_path / "a.bed").write_text(f"chr1\t1000\t1200\tp\t5\t.\t1\t2\t3\t{column}\n")
+    result, _ = consensus_peaks(given_peaks({"a": None}, {"a": tmp_path / "a.bed"}), width=501)
+    assert result["start"].tolist() == [centre - 250]
+    assert ("a.bed has no summits" in caplog.text) == (column in (".", "900"))
 
 
 @pytest.mark.real_data

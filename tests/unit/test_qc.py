@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from regulonformer.errors import InputError
+from regulonformer.io.metadata import RESERVED_COLUMNS
 from regulonformer.io.store import read_json, read_mudata, read_parquet
 from regulonformer.quality import cells as qc
 
@@ -183,6 +184,33 @@ def test_every_cell_keeps_its_metrics_and_both_kinds_of_doublet():
     # Doublets are sought among the barcodes that passed everything else.
     assert np.isnan(judged.cells.loc[4, "doublet_qvalue"]) and judged.cells.loc[3, "doublet_qvalue"] < 0.01
     assert judged.limits["doublet_qvalue"] == {"low": 0.01, "high": None}
+
+
+def test_every_column_that_the_ingest_writes_is_reserved():
+    """Cells of the sample sheet and the labels must never take the name of a measurement."""
+    assert {metric.name for metric in qc.METRICS} <= set(RESERVED_COLUMNS)
+
+
+def test_labels_named_like_metrics_pass_the_ingest(tmp_path):
+    """Seurat's or scanpy's metadata, handed in as labels, has columns of the same names."""
+    import ingest_sample
+
+    rng = np.random.default_rng(0)
+    rna = rna_table(rng.poisson(1, (60, 50)))
+    rna.write_h5ad(tmp_path / "s.h5ad")
+    labels = pd.DataFrame({"barcode": rna.obs_names, "reason": "old", "cell": "x", "_index": "y", "n_genes": "7"})
+    labels.to_csv(tmp_path / "labels.tsv", sep="\t", index=False)
+    files = {"output_mudata": tmp_path / "s.h5mu", "output_cells": tmp_path / "c", "output_qc": tmp_path / "q"}
+    settings = SETTINGS | {"min_genes": 5, "min_umis": 5, "doublets": False}
+    sample = {"sample": "s", "frip": "0.2"}
+    ingest_sample.main(
+        matrix=tmp_path / "s.h5ad", labels=tmp_path / "labels.tsv", sample=sample, settings=settings, **files
+    )
+    cells, notes = read_parquet(files["output_cells"]), read_json(files["output_qc"])["notes"]
+    assert set(cells["label_reason"]) == {"old"} and set(cells["label_n_genes"]) == {"7"}
+    assert cells["n_genes"].max() > 7 and (cells["reason"] != "old").all() and set(cells["label_frip"]) == {"0.2"}
+    assert sum("is stored as" in note for note in notes) == 5
+    assert read_mudata(files["output_mudata"]).obs["label__index"].iloc[0] == "y"
 
 
 @pytest.mark.real_data

@@ -228,6 +228,10 @@ BARNYARD = FEATURES.assign(
 def test_one_genome_is_chosen_of_several(tmp_path, layout):
     path = WRITERS[layout](tmp_path, BARNYARD, COUNTS)
     assert read_header(path).genomes == ("GRCh38", "mm10")
+    header = read_header(path, "mm10")
+    assert (header.symbols, header.gene_ids) == (["A", "B"], ["E1", "E2"])
+    assert (header.peaks, header.genomes) == (["chr2:5-50"], ("GRCh38", "mm10"))
+    assert read_header(path, "hg38") == read_header(path)
     library = read_counts(path, genome="mm10")
     assert library.rna.var["gene_id"].to_dict() == {"A": "E1", "B": "E2"}
     assert library.rna.X.toarray().tolist() == COUNTS[:, 1:3].tolist()

@@ -233,6 +233,29 @@ def test_bad_networks_are_named(inputs):
         build(inputs)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("cut.csv.gz", gzip.compress(b"source,target\n" + bytes(range(48, 90)) * 99)[:40], "not a readable table"),
+        ("odd.csv.gz", gzip.compress(b"source,target\nT,G\n")[:12] + b"\xff" * 30, "not a readable table"),
+        ("more.csv", b"source,target\nT,G,1\nT,H,1\n", "not a readable table.*line 2"),
+        ("more.tsv", b"source\ttarget\nT\tG\nT\tH\t1\n", "not a readable table.*line 3"),
+        ("twice.csv", b"source,target,source\nT,G,U\n", "has column 'source' twice"),
+        ("twice.csv", b"source,target,Source\nT,G,U\n", "has column 'Source' twice"),
+    ],
+)
+def test_damaged_networks_are_named(tmp_path, name, content, problem):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: {problem}"):
+        network.read_network(tmp_path / name, ["A"])
+
+
+def test_a_network_of_numbers_is_named(tmp_path):
+    pd.DataFrame({"source": [7157, 1], "target": ["G", "H"]}).to_parquet(tmp_path / "ids.parquet")
+    with pytest.raises(InputError, match="ids.parquet: holds 7157 where a gene symbol is expected"):
+        network.read_network(tmp_path / "ids.parquet", ["A"])
+
+
 def test_a_scan_of_other_peaks_is_named(inputs):
     other = motifs.MotifHits(
         sparse.csr_matrix(np.ones((1, 1))), *(np.array([name], object) for name in ("Tf1", "chr5-1-9", "MA1")), {}

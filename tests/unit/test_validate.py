@@ -3,9 +3,11 @@
 import gzip
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import h5py
@@ -14,11 +16,15 @@ import pandas as pd
 import pysam
 import pytest
 
+from regulonformer.io.matrix import MatrixHeader
 from regulonformer.io.store import read_json
 from regulonformer.validate import builds, resources
 from regulonformer.validate.barcodes import naming_hint
-from regulonformer.validate.bgzf import READ_WHOLE, sample_text
+from regulonformer.validate.bgzf import EOF_BLOCK, READ_WHOLE, sample_text
+from regulonformer.validate.findings import Findings
+from regulonformer.validate.fragments import SAMPLED_BLOCKS
 from regulonformer.validate.judge import judge_inputs
+from regulonformer.validate.libraries import Library
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 GENES = [f"GENE{i}" for i in range(30)]
@@ -167,6 +173,50 @@ def test_the_odd_one_out_is_blamed_once(inputs):
 def test_chromosomes_of_another_genome(inputs):
     inputs.annotation.write_text(inputs.records(chrom="chrIV"))
     assert "chromosomes.disjoint" in inputs.found()
+
+
+def write_barnyard(inputs):
+    """A matrix of two genomes with Cell Ranger's prefixes, of which the sheet chooses one."""
+    of = ["GRCh38"] * 15 + ["mm10"] * 15 + ["GRCh38"] * 20 + ["mm10"]
+    names = [*GENES, *(f"{chrom}:{start}-{end}" for chrom, start, end in PEAKS)]
+    ids = [*IDS, *names[30:]]
+    named = {
+        "genome": of,
+        "name": [f"{genome}_{'__' if genome == 'mm10' else ''}{n}" for genome, n in zip(of, names, strict=True)],
+        "id": [f"{genome}_{n}" for genome, n in zip(of, ids, strict=True)],
+    }
+    write_matrix(inputs.matrix, **named)
+    inputs.samples = [inputs.sample("a", genome="GRCh38", peaks=None)]
+
+
+def test_the_chosen_genome_of_several_is_judged_by_its_own_names(inputs):
+    write_barnyard(inputs)
+    verdict = inputs.verdict()
+    assert [finding for finding in verdict["findings"] if finding["level"] == "error"] == []
+    assert (verdict["samples"][0]["genes"], verdict["samples"][0]["peaks"]) == (15, 20)
+    inputs.samples = [inputs.sample("a", peaks=None)]
+    assert "matrix.several_genomes" in inputs.found()
+
+
+@pytest.mark.parametrize("reference", [{}, {"annotation": None, "fasta": None, "blacklist": None}])
+def test_fragments_with_the_prefix_of_a_genome_do_not_meet_peaks_without(inputs, reference):
+    write_barnyard(inputs)
+    inputs.write_fragments([f"{genome}_{line}" for genome in ("GRCh38", "mm10") for line in fragment_lines()])
+    found = inputs.found(**reference)["chromosomes.genome_prefix"]
+    assert found["level"] == "error" and found["file"] == str(inputs.fragments)
+    assert "'GRCh38_chr1' here" in found["message"] and "s/^GRCh38_+//" in found["fix"]
+
+
+def test_all_files_with_the_prefix_but_the_matrix_that_is_read_without(inputs):
+    """Most files agree with one another; the fix still names them, since the matrix is stripped in any case."""
+    write_barnyard(inputs)
+    inputs.write_fragments([f"GRCh38_{line}" for line in fragment_lines()])
+    inputs.annotation.write_text(inputs.records(chrom="GRCh38_chr1"))
+    inputs.blacklist.write_text("GRCh38_chr1\t35000\t36000\n")
+    found = inputs.found(fasta=None)
+    assert "chromosomes.prefix" not in found
+    assert found["chromosomes.genome_prefix"]["file"] == str(inputs.matrix)
+    assert str(inputs.fragments) in found["chromosomes.genome_prefix"]["fix"]
 
 
 def test_two_names_of_the_mitochondrial_genome(inputs):
@@ -417,6 +467,12 @@ LAST = f"chr2\t20000\t20100\t{BARCODES[0]}\t1"
         ([*fragment_lines(), LAST.replace("20100", "x")], "fragments.numbers"),
         ([*fragment_lines(), LAST.replace("20100", "20_100")], "fragments.numbers"),
         (["\r".join(fragment_lines())], "fragments.columns"),
+        ([*fragment_lines(), LAST.removesuffix("\t1")], "fragments.columns"),
+        ([LAST.replace("chr2", "chr0") + "\t+", *fragment_lines()], "fragments.columns"),
+        ([*fragment_lines(), LAST.removesuffix("1") + "."], "fragments.numbers"),
+        ([*fragment_lines(), LAST.removesuffix("1") + "1.0"], "fragments.numbers"),
+        ([*fragment_lines(), LAST.removesuffix("1") + "+"], "fragments.numbers"),
+        ([*fragment_lines(), LAST.replace("20100", "2147483648")], "fragments.numbers"),
         ([*fragment_lines(), LAST.replace("20100", "20000")], "fragments.intervals"),
         ([*fragment_lines(), LAST.replace("20100", "1")], "fragments.intervals"),
         ([*fragment_lines(), LAST.replace("20000", "-3")], "fragments.intervals"),
@@ -478,6 +534,32 @@ def test_a_large_file_is_sampled_over_its_whole_length(tmp_path):
     places = {line: at for at, line in enumerate(lines)}
     at = [places[line] for line in sampled]
     assert at == sorted(at) and at[-1] > 0.9 * len(lines)
+
+
+def bgzf(text: bytes, level: int, size: int) -> bytes:
+    """Start of a text as BGZF blocks of a compression level, `size` bytes or a block more (SAM, section 4.1)."""
+    packed, at = b"", 0
+    while len(packed) < size:
+        part, packer = text[at : at + 65_280], zlib.compressobj(level, wbits=-15)
+        body = packer.compress(part) + packer.flush()
+        head = EOF_BLOCK[:16] + struct.pack("<H", 18 + len(body) + 8 - 1)
+        packed, at = packed + head + body + struct.pack("<II", zlib.crc32(part), len(part)), at + len(part)
+    return packed + EOF_BLOCK
+
+
+@pytest.mark.parametrize("level", [0, 1, 6])
+@pytest.mark.parametrize("size", [READ_WHOLE + 1, 2_100_000, 2_200_000, 2_300_000])
+def test_sorted_files_just_large_enough_to_be_sampled_are_sorted(inputs, level, size):
+    """Sampled blocks lie behind the start that is read, and each is read once, whatever the compression."""
+    lines = [f"chr1\t{50 * i}\t{50 * i + 40}\t{BARCODES[i % 40]}\t1\n" for i in range(size // 4)]
+    packed = bgzf("".join(lines).encode(), level, size)
+    inputs.fragments.write_bytes(packed)
+    whole = gzip.decompress(packed)
+    assert READ_WHOLE < len(packed) < READ_WHOLE + 300_000
+    pieces = sample_text(inputs.fragments, SAMPLED_BLOCKS)
+    starts = [int(line.split(b"\t")[1]) for piece in pieces for line in piece.splitlines()]
+    assert starts == sorted(set(starts)) and starts[-1] > 0.9 * 50 * whole.count(b"\n")
+    assert not {"fragments.unsorted", "fragments.columns", "fragments.unreadable"} & inputs.found(fasta=None).keys()
 
 
 def test_damage_in_the_middle_of_a_large_file_and_a_lost_end(inputs):
@@ -678,6 +760,33 @@ def test_budget_grows_with_the_counts_and_warns_of_what_is_short(inputs, monkeyp
     assert {("resources.memory", "ingest_sample"), ("resources.rule_memory", "count_sample")} <= short
     assert ("resources.disk", "none") in short
     assert [line.split()[0] for line in resources.budget_lines(verdict["budget"], inputs.folder)] == ["step", *small]
+
+
+# Cells, counts and libraries of a run -> peak memory that was measured (GB).
+MEASURED = [
+    (5_000, 7_000_000, 1, {"ingest_sample": 0.60, "count_sample": 0.45, "merge_samples": 0.76, "build_corpus": 0.76}),
+    (5_000, 7_000_000, 20, {"merge_samples": 1.55, "build_corpus": 0.80}),
+    (6_000, 37_000_000, 1, {"ingest_sample": 3.7, "count_sample": 0.8, "merge_samples": 1.1}),
+]
+
+
+@pytest.mark.parametrize(("cells", "counts", "n", "measured"), MEASURED)
+def test_estimated_memory_is_within_twice_what_was_measured(tmp_path, cells, counts, n, measured):
+    header = MatrixHeader("10x h5 v3", [""] * cells, [], [], (), ["chr1:1-9"], {})
+    libraries = [Library({"fragments": None}, header, counts)] * n
+    needed = {row["step"]: row["needed_mb"] for row in resources.judge_resources(libraries, tmp_path, {}, Findings())}
+    for step, gigabytes in measured.items():
+        assert 0.5 < needed[step] / (1000 * gigabytes) < 2, step
+
+
+def test_memory_of_joint_steps_grows_with_cells_and_no_longer_with_their_counts(tmp_path):
+    """Views are fitted on some cells: five times the cells cost what a cell costs, not what its counts do."""
+    header = MatrixHeader("10x h5 v3", [""] * 20_000, [], [], (), ["chr1:1-9"], {})
+    library = Library({"fragments": None}, header, 28_000_000)
+    budgets = [resources.judge_resources([library] * n, tmp_path, {}, Findings()) for n in (1, 5)]
+    few, many = ({row["step"]: row["needed_mb"] for row in budget} for budget in budgets)
+    assert few["merge_samples"] < many["merge_samples"] < 2 * few["merge_samples"]
+    assert many["build_corpus"] < 2 * few["build_corpus"] and many["count_sample"] == few["count_sample"]
 
 
 # ---- the script, and its cost ----------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ rule resample_regulons:
         lib=lib("resample_regulons"),
     output:
         stability="<results>/evaluate/stability.tsv",
+        fold_regulons="<results>/evaluate/fold_regulons.parquet",
     log:
         "<logs>/resample_regulons.log",
     benchmark:
@@ -107,6 +108,7 @@ rule evaluate_grn:
         gold=given(CONFIG["grn"]["gold"]),
         elements=given(CONFIG["grn"]["elements"]),
         stability="<results>/evaluate/stability.tsv",
+        fold_regulons="<results>/evaluate/fold_regulons.parquet",
         aliases=given(CONFIG["reference"]["aliases"]),
         lib=lib("evaluate_grn"),
     output:

@@ -19,6 +19,7 @@ rule call_consensus_peaks:
         "<benchmarks>/call_consensus_peaks.tsv"
     conda:
         ENVIRONMENT
+    threads: 2
     resources:
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=120,
@@ -76,7 +77,7 @@ rule merge_samples:
         "<benchmarks>/merge_samples.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=120,

@@ -30,6 +30,7 @@ def main(
     fragment_samples=(),
     blacklist=None,
     fai=None,
+    threads=1,
 ):
     """Write the consensus peaks (BED) and how they came about (json).
 
@@ -47,7 +48,7 @@ def main(
     summary, called = {"width": None, "removed_blacklist": 0}, not sets
     if called:
         cells = {name: data.obs for name, data in libraries.items()}
-        sets, calling = _call(cells, dict(zip(fragment_samples, fragments, strict=True)), settings)
+        sets, calling = _call(cells, dict(zip(fragment_samples, fragments, strict=True)), settings, threads)
         summary |= calling
     else:
         summary["libraries_without_peaks"] = sorted(set(libraries) - set(sets))
@@ -75,12 +76,12 @@ def main(
     write_json(output_summary, summary)
 
 
-def _call(cells, files, settings):
+def _call(cells, files, settings, threads):
     """Peaks of every group of cells, and what was called from how many cells."""
     column = settings.get("peak_group", "sample")
     groups, n_without = group_cells(cells, files, column)
     options = {"q_value": float(settings.get("macs3_qvalue", 0.05)), "genome_size": settings.get("macs3_genome_size")}
-    sets = {name: call_peaks(group.sources, **options) for name, group in groups.items()}
+    sets = {name: call_peaks(group.sources, **options, threads=threads) for name, group in groups.items()}
     if not any(map(len, sets.values())):
         problem = f"MACS3 found no peak in any of {len(sets)} sets of cells"
         fix = "Check that the fragments' barcodes are those of the matrix, and macs3_qvalue"
@@ -99,6 +100,7 @@ if job := globals().get("snakemake"):
             blacklist=getattr(job.input, "blacklist", None) or None,
             fai=getattr(job.input, "fai", None) or None,
             settings=job.params.features,
+            threads=job.threads,
             output_peaks=job.output.peaks,
             output_summary=job.output.summary,
         )

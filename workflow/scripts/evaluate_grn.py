@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from regulonformer.evaluate import grn
 from regulonformer.evaluate.grn_methods import (
@@ -11,15 +12,17 @@ from regulonformer.evaluate.grn_methods import (
     correlations,
     link_based,
     log_normalise,
+    motif_and,
     shuffled_edges,
     tree_importances,
 )
 from regulonformer.evaluate.metrics import COLUMNS
 from regulonformer.gene_names import GeneNames
 from regulonformer.io.gene_lists import read_aliases
-from regulonformer.io.peaks import parse_names, read_bed
+from regulonformer.io.peaks import parse_names
 from regulonformer.io.store import read_mudata, read_parquet, write_tsv
 from regulonformer.log import rule_log
+from regulonformer.prior.evidence import profiles
 from regulonformer.prior.motifs import read_hits
 from regulonformer.prior.network import fit_to_genes, read_network
 
@@ -27,14 +30,14 @@ OURS = "regulonformer (regulons)"
 
 
 def main(
-    *, multiome, regulons, links, stability, settings, prior, run, output, motif_hits=None, network=None,
+    *, multiome, regulons, links, stability, fold_regulons, settings, prior, run, output, motif_hits=None, network=None,
     truth_grn=None, truth_links=None, gold=None, elements=None, aliases=None, threads=1,
 ):  # fmt: skip
     """Write every score of every method (tsv).
 
     Parameters
     ----------
-    multiome, regulons, links, stability
+    multiome, regulons, links, stability, fold_regulons
         Results of the run.
     settings, prior
         Sections `grn` and `regulons` of the configuration.
@@ -47,7 +50,7 @@ def main(
     truth_grn, truth_links
         The simulator's truth (TSV), or None.
     gold
-        TF-target network that shares no evidence with the prior, or None.
+        TF-target network to judge by, or None.
     elements
         Table of tested element-gene pairs (chrom, start, end, gene, truth), or None.
     aliases
@@ -55,32 +58,36 @@ def main(
     threads
         Threads of the tree model.
     """
-    data, table, pairs = read_mudata(multiome), read_parquet(regulons), read_parquet(links)
-    measured = pd.Index(data["rna"].var_names.astype(str))
-    names = GeneNames.of_matrix(data["rna"].var, read_aliases(aliases) if aliases else None)
-    known_network = _read_edges(network, names, prior["network_confidence"]) if network else None
-    sources = set(table["source"]) | set([] if known_network is None else known_network["source"])
-    hits = read_hits(motif_hits) if motif_hits else None
-    standards = _standards(truth_grn, gold, names)
-    tfs = sorted(sources | {tf for edges in standards.values() for tf in edges["source"]} & set(measured))
-    rng = np.random.default_rng(settings["seed"])
-    edges = Edges(pd.Index(tfs), _judged_genes(measured, tfs, [table, *standards.values()], settings["genes"], rng))
-    cells = np.sort(rng.permutation(data.n_obs)[: settings["cells"]])
-    expression = log_normalise(data["rna"].X[cells], measured.get_indexer(edges.genes))
-    groups = data.obs["donor"].astype(str).to_numpy()[cells]
-    methods = _methods(edges, table, pairs, hits, known_network, expression, settings, prior, threads)
-    rows = []
-    for name, known in standards.items():
-        rows += _judge_edges(f"{run}: TF-gene, {name}", edges, known, methods, settings)
-        if "sign" in known:
-            found = grn.right_signs(table, known)
-            judged = grn.mean_with_interval(found["right"], pd.factorize(found["source"])[0], **resampling(settings))
-            rows.append((OURS, f"{run}: TF-gene, {name}", "all", "sign_accuracy", *judged))
-            logging.info("%s: sign of %.1f %% of %d true edges found is right", name, 100 * judged[0], len(found))
-    for name, tested in _tested_links(truth_links, elements, pairs, data["atac"].var_names).items():
-        rows += _judge_links(f"{run}: CRE-gene, {name}", tested, prior["distance_decay_bp"], settings)
-    rows += _judge_prediction(f"{run}: expression of held-out donors", edges, methods, expression, groups, settings)
-    rows += _judge_stability(f"{run}: stability", pd.read_csv(stability, sep="\t"))
+    with threadpool_limits(1):  # sums of several threads differ in their last bits
+        data, table, pairs = read_mudata(multiome), read_parquet(regulons), read_parquet(links)
+        measured = pd.Index(data["rna"].var_names.astype(str))
+        names = GeneNames.of_matrix(data["rna"].var, read_aliases(aliases) if aliases else None)
+        known_network = _read_edges(network, names, prior["network_confidence"]) if network else None
+        standards = _standards(truth_grn, gold, names)
+        edges = _universe(measured, [table, *standards.values()], known_network, settings)
+        cells = np.sort(np.random.default_rng(settings["seed"]).permutation(data.n_obs)[: settings["cells"]])
+        expression = log_normalise(data["rna"].X[cells], measured.get_indexer(edges.genes))
+        hits = read_hits(motif_hits) if motif_hits else None
+        methods = _methods(edges, table, pairs, hits, known_network, expression, settings, prior, threads)
+        methods |= _ingredients(edges, pairs, hits, profiles(data, "rna")[measured.get_indexer(edges.genes)])
+        rows = []
+        for name, known in standards.items():
+            rows += _judge_edges(f"{run}: TF-gene, {name}", edges, known, methods, settings)
+            rows += _judge_signs(f"{run}: TF-gene, {name}", edges, table, known, expression, settings)
+            if known_network is not None:
+                new = known.merge(known_network[["source", "target"]], how="left", indicator=True)
+                share = 100 * (new["_merge"] == "both").mean()
+                logging.info(
+                    "%s: %.1f %% of its edges are in the network file that the prior was built from", name, share
+                )
+        for name, tested in _tested_links(truth_links, elements, pairs, data["atac"].var_names).items():
+            rows += _judge_links(f"{run}: CRE-gene, {name}", tested, prior["distance_decay_bp"], settings)
+        fold = grn.folds_of(data.obs["donor"].astype(str).to_numpy())[cells]
+        without = read_parquet(fold_regulons)
+        rows += _judge_prediction(
+            f"{run}: expression in donors not fitted", edges, without, methods, expression, fold, settings
+        )
+        rows += _judge_stability(f"{run}: stability", pd.read_csv(stability, sep="\t"))
     columns = ["method", "dataset", "seed", "metric", "value", "ci_low", "ci_high"]
     write_tsv(pd.DataFrame(rows, columns=columns).assign(fold="pooled")[list(COLUMNS)], output)
 
@@ -105,14 +112,21 @@ def _standards(truth_grn, gold, names) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _judged_genes(measured, tfs, tables, limit: int, rng) -> pd.Index:
-    """All genes, or, where they are more than the limit, so many of those that are anybody's target; and all TFs."""
-    if len(measured) <= limit:
-        return measured
-    targets = measured[measured.isin(set().union(*(table["target"] for table in tables)))]
-    chosen = rng.permutation(len(targets))[:limit]
-    logging.info("judging %d of %d genes that are targets", len(chosen), len(targets))
-    return measured[measured.isin(set(targets[chosen]) | set(tfs))]
+def _universe(measured, tables, network, settings) -> Edges:
+    """TFs of any table that are measured, and all genes, or so many targets at random as the settings allow.
+
+    TFs that are no gene of the data are left out: correlations could say nothing of them.
+    """
+    sources = set().union(*(table["source"] for table in [*tables, *([] if network is None else [network])]))
+    tfs = measured[measured.isin(sources)]
+    logging.info("%d of %d TFs are measured and judged", len(tfs), len(sources))
+    genes = measured
+    if len(measured) > settings["genes"]:
+        targets = measured[measured.isin(set().union(*(table["target"] for table in tables)))]
+        chosen = np.random.default_rng(settings["seed"]).permutation(len(targets))[: settings["genes"]]
+        logging.info("judging %d of %d genes that are targets", len(chosen), len(targets))
+        genes = measured[measured.isin(set(targets[chosen]) | set(tfs))]
+    return Edges(tfs, genes)
 
 
 def _methods(edges, table, pairs, hits, network, expression, settings, prior, threads) -> dict[str, list[np.ndarray]]:
@@ -133,6 +147,18 @@ def _methods(edges, table, pairs, hits, network, expression, settings, prior, th
     return methods
 
 
+def _ingredients(edges, pairs, hits, vectors) -> dict[str, list[np.ndarray]]:
+    """What our regulons are made of: each ingredient alone, and their plain product."""
+    row = edges.genes.get_indexer(edges.tfs)
+    correlation = vectors[row].astype(float) @ vectors.astype(float).T
+    z = (correlation - np.median(correlation, axis=1, keepdims=True)) / correlation.std(axis=1, keepdims=True)
+    found = {"denoised correlation": np.abs(z)}
+    if hits is not None:
+        found["motif and link"] = motif_and(edges, pairs, hits, pairs["score"].to_numpy())
+        found["motif, link and correlation, multiplied"] = found["motif and link"] * found["denoised correlation"]
+    return {name: [np.nan_to_num(scores)] for name, scores in found.items()}
+
+
 def _judge_edges(dataset, edges, known, methods, settings) -> list[tuple]:
     """Rankings of all pairs of a TF and a gene of the standard."""
     known = known[known["source"].isin(edges.tfs) & known["target"].isin(edges.genes)]
@@ -148,23 +174,48 @@ def _judge_edges(dataset, edges, known, methods, settings) -> list[tuple]:
     for name, scores in methods.items():
         ranked = grn.judge_ranking(truth, [s[judged] for s in scores], unit, n_called=n_called, **resampling(settings))
         found += [(name, dataset, *row) for row in ranked]
-    return found
+    ours = methods[OURS][0][judged]
+    error = grn.calibration_error(ours[ours > 0], truth[ours > 0])
+    return [*found, (OURS, dataset, "all", "ece", error, np.nan, np.nan)]
+
+
+def _judge_signs(dataset, edges, table, known, expression, settings) -> list[tuple]:
+    """How often activation or repression is right, over the true edges that we found and whose sign is known."""
+    if "sign" not in known:
+        return []
+    found = grn.true_signs(table[table["source"].isin(edges.tfs) & table["target"].isin(edges.genes)], known)
+    if found.empty:
+        return []
+    tf, gene = edges.genes.get_indexer(found["source"]), edges.genes.get_indexer(found["target"])
+    centred = expression - expression.mean(axis=0)
+    pearson = np.sign((centred[:, tf] * centred[:, gene]).sum(axis=0, dtype=float))
+    called = {OURS: found["sign"], "Pearson": pearson, "always activating": np.ones(len(found))}
+    unit, rows = pd.factorize(found["source"])[0], []
+    for name, sign in called.items():
+        right = np.asarray(sign == found["sign_true"], float)
+        rows.append(
+            (name, dataset, "all", "sign_accuracy", *grn.mean_with_interval(right, unit, **resampling(settings)))
+        )
+    logging.info("%s: signs of %d true edges are judged", dataset, len(found))
+    return rows
 
 
 def _tested_links(truth_links, elements, pairs, peak_names) -> dict[str, pd.DataFrame]:
     """Links that are known to be true or false, by the name of where that comes from."""
-    tables = {}
+    tables, peaks = {}, parse_names(peak_names).set_axis(peak_names)
     if truth_links:
         true = pd.read_csv(truth_links, sep="\t")
-        place = parse_names(true["cre"])
-        peaks = parse_names(peak_names).set_axis(peak_names)
-        # Every linked pair is judged; a pair is true if the element lies in the peak.
-        hit = grn.match_elements(place.assign(gene=true["gene"], truth=True), pairs.assign(row=pairs.index), peaks)
-        tables["simulated truth"] = pairs.assign(truth=pairs.index.isin(hit["row"]))
+        hit = grn.overlapping_links(parse_names(true["cre"]).assign(gene=true["gene"]), pairs, peaks)
+        judged = pairs.assign(truth=np.isin(np.arange(len(pairs)), hit["link"]))
+        promoters = judged.loc[judged["is_promoter"], "peak"]
+        tables["simulated truth"] = judged
+        tables["simulated truth, no promoters"] = judged[~judged["peak"].isin(promoters)]
+        logging.info("%d of %d true links are no candidate pair", len(true) - hit["element"].nunique(), len(true))
     if elements:
-        tested = read_bed(elements) if str(elements).endswith(".bed") else pd.read_csv(elements, sep="\t")
-        peaks = parse_names(peak_names).set_axis(peak_names)
-        tables["tested elements"] = grn.match_elements(tested, pairs, peaks)
+        tested = grn.read_elements(elements)
+        tables["tested elements"] = grn.best_of_elements(tested, pairs, peaks)
+        matched = len(tables["tested elements"])
+        logging.info("%s: %d of %d tested pairs have a linked peak and are judged", elements, matched, len(tested))
     return {name: table for name, table in tables.items() if len(table) and table["truth"].any()}
 
 
@@ -175,40 +226,51 @@ def _judge_links(dataset, links, decay_bp, settings) -> list[tuple]:
     rng = np.random.default_rng(settings["seed"])
     methods = {OURS: links["score"], "distance only": distance, "promoter or distance decay": proximity}
     methods |= {"|correlation|": links["correlation"].abs(), "random": rng.random(len(links))}
-    unit = pd.factorize(links["gene"])[0] if "gene" in links else np.arange(len(links))
+    unit = pd.factorize(links["gene"])[0]
     truth, found = links["truth"].to_numpy(bool), []
     for name, scores in methods.items():
         ranked = grn.judge_ranking(truth, [np.asarray(scores, float)], unit, **resampling(settings))
         found += [(name, dataset, *row) for row in ranked if row[1] == "auprc"]
-    return found
+    error = grn.calibration_error(links["score"].to_numpy(float), truth)
+    return [*found, (OURS, dataset, "all", "ece", error, np.nan, np.nan)]
 
 
-def _judge_prediction(dataset, edges, methods, expression, groups, settings) -> list[tuple]:
-    """R2 of every gene's expression in held-out donors from as many TFs as our regulons give it."""
-    row = edges.genes.get_indexer(edges.tfs)
-    measured = row >= 0
-    pair = (expression[:, row[measured]].astype(float), expression.astype(float))
-    n_regulators = (methods[OURS][0][measured] > 0).sum(axis=0)
+def _judge_prediction(dataset, edges, without, methods, expression, fold, settings) -> list[tuple]:
+    """R2 of every gene's expression from as many TFs as our regulons give it, chosen and fitted without the fold."""
+    row, n_folds = edges.genes.get_indexer(edges.tfs), fold.max() + 1
+    pair = (expression[:, row].astype(float), expression.astype(float))
+    chosen = {OURS: [edges.matrix(without[without["fold"] == held], "score") for held in range(n_folds)]}
+    for kind in ("pearson", "spearman"):
+        chosen[kind.capitalize()] = [correlations(expression[fold != held], edges, kind) for held in range(n_folds)]
+    for name in ("motif and distance", "random"):
+        if name in methods:
+            chosen[name] = [methods[name][0]] * n_folds
+    mixed = [
+        shuffled_edges(without[without["fold"] == held].reset_index(drop=True), seed=settings["seed"])
+        for held in range(n_folds)
+    ]
+    chosen["regulons, shuffled"] = [edges.matrix(part, "score") for part in mixed]
+    n_regulators = np.max([(scores > 0).sum(axis=0) for scores in chosen[OURS]], axis=0)
     varies = (n_regulators > 0) & (expression.std(axis=0) > 0)
     if not varies.any():
         return []
     rows = []
-    for name, scores in methods.items():
-        allowed = ((s * edges.judged())[measured] for s in scores)
-        found = [grn.held_out_r2(pair, s, groups, n_regulators=n_regulators)[varies] for s in allowed]
-        judged = grn.mean_with_interval(np.mean(found, axis=0), np.arange(varies.sum()), **resampling(settings))
+    for name, scores in chosen.items():
+        allowed = [part * edges.judged() for part in scores]
+        r2 = grn.held_out_r2(pair, allowed, fold, n_regulators=n_regulators)[varies]
+        judged = grn.mean_with_interval(r2, np.arange(len(r2)), **resampling(settings))
         rows.append((name, dataset, "all", "r2", *judged))
     return rows
 
 
 def _judge_stability(dataset, draws: pd.DataFrame) -> list[tuple]:
-    """How alike two draws are: mean, smallest and largest over all pairs of draws."""
-    rows = []
-    for (method, kind), pairs in draws.groupby(["method", "kind"]):
-        for metric in ("jaccard", "rank_correlation"):
-            value = pairs[metric]
-            rows.append((method, dataset, "all", f"{metric}_{kind}", value.mean(), value.min(), value.max()))
-    return rows
+    """How alike two draws are, on average over all pairs of draws."""
+    means = draws.groupby(["method", "kind"])[["jaccard", "rank_correlation"]].mean()
+    return [
+        (method, dataset, "all", f"{metric}_{kind}", value, np.nan, np.nan)
+        for (method, kind), row in means.iterrows()
+        for metric, value in row.items()
+    ]
 
 
 if job := globals().get("snakemake"):
@@ -219,6 +281,7 @@ if job := globals().get("snakemake"):
             regulons=job.input.regulons,
             links=job.input.links,
             stability=job.input.stability,
+            fold_regulons=job.input.fold_regulons,
             **{name: job.input.get(name) or None for name in optional},
             settings=job.params.grn,
             prior=job.params.regulons,

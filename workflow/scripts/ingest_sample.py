@@ -39,7 +39,8 @@ def main(
     """Write the kept cells (h5mu), metrics and reason of every barcode (parquet), and what went and why (json)."""
     library = read_counts(matrix, genome=sample.get("genome"))
     barcodes, notes, summary = list(library.rna.obs_names), list(library.notes), None
-    cells = sample_table(sample, barcodes)
+    cells, more = sample_table(sample, barcodes)
+    notes += more
     if labels:
         cells, more = join_labels(cells, labels)
         notes += more
@@ -57,6 +58,8 @@ def main(
         metrics.append(quality.cells)
         summary = quality.summary
         notes += [note for name, note in NOT_MEASURED.items() if regions[name] is None]
+        if not summary["sorted"]:
+            notes.append("fragments are not sorted by position: overlapping fragments were not counted")
     if barcode_metrics:
         table, more = read_barcode_metrics(barcode_metrics, barcodes)
         metrics.append(table)

@@ -1,4 +1,4 @@
-"""Build the regulons again from resampled cells and with other seeds, and say how much of them comes back."""
+"""Build the regulons again from resampled cells, with other seeds and without donors, and say what comes back."""
 
 import tempfile
 from itertools import combinations
@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 import build_regulons
 import link_peaks
+from regulonformer.evaluate.grn import folds_of
 from regulonformer.evaluate.grn_methods import Edges, correlations, log_normalise
 from regulonformer.io.multiome import make_mudata, take_cells
-from regulonformer.io.store import read_mudata, read_parquet, write_mudata, write_tsv
+from regulonformer.io.store import read_mudata, read_parquet, write_mudata, write_parquet, write_tsv
 from regulonformer.log import progress, rule_log
 
 
-def main(*, multiome, inputs, settings, prior, regulons, output):
+def main(*, multiome, inputs, settings, prior, regulons, output, output_folds):
     """Write how alike the edges of every two draws are (tsv).
 
     Parameters
@@ -28,6 +30,8 @@ def main(*, multiome, inputs, settings, prior, regulons, output):
         Sections `grn` and `regulons` of the configuration.
     output
         TSV to write: method, kind (`seeds` or `cells`), draw_a, draw_b, jaccard, rank_correlation.
+    output_folds
+        Parquet to write: the edges built without each fold of donors: fold, source, target, score.
     """
     data, n_draws, first = read_mudata(multiome), settings["draws"], prior["seed"]
     edges, rng = {}, np.random.default_rng(settings["seed"])
@@ -43,6 +47,12 @@ def main(*, multiome, inputs, settings, prior, regulons, output):
                 f"{folder}/multiome.h5mu", inputs, prior, Path(folder)
             )
             edges["Pearson", "cells", draw] = _strongest_correlations(resampled["rna"], tfs, n_edges)
+        fold, parts = folds_of(data.obs["donor"].astype(str).to_numpy()), []
+        for held in range(fold.max() + 1):
+            write_mudata(_take(data, np.flatnonzero(fold != held)), f"{folder}/multiome.h5mu")
+            found = _build(f"{folder}/multiome.h5mu", inputs, prior, Path(folder))
+            parts.append(found.reset_index().assign(fold=held))
+    write_parquet(pd.concat(parts, ignore_index=True), output_folds)
     rows = []
     for (method, kind, a), (other, same, b) in combinations(sorted(edges), 2):
         if (method, kind) == (other, same):
@@ -55,7 +65,11 @@ def _draw_cells(data, rng):
     """Draw as many cells with replacement within each library, under new names."""
     samples = data.obs["sample"].astype(str).to_numpy()
     groups = [np.flatnonzero(samples == name) for name in np.unique(samples)]
-    rows = np.sort(np.concatenate([rng.choice(group, len(group)) for group in groups]))
+    return _take(data, np.sort(np.concatenate([rng.choice(group, len(group)) for group in groups])))
+
+
+def _take(data, rows):
+    """Some cells, each under a name of its own even if it comes twice."""
     names = np.array([f"{data.obs_names[row]}:{number}" for number, row in enumerate(rows)], dtype=object)
     tables = {name: take_cells(data[name][rows], np.ones(len(rows), bool), names) for name in ("rna", "atac")}
     return make_mudata(tables, data.obs.iloc[rows].set_axis(names))
@@ -88,7 +102,7 @@ def _likeness(first: pd.Series, second: pd.Series) -> tuple[float, float]:
 
 
 if job := globals().get("snakemake"):
-    with rule_log(job.log[0]):
+    with rule_log(job.log[0]), threadpool_limits(1):
         optional = ("fasta", "tss", "motif_hits", "network", "tfs", "aliases")
         main(
             multiome=job.input.multiome,
@@ -97,4 +111,5 @@ if job := globals().get("snakemake"):
             prior=job.params.regulons,
             regulons=job.input.regulons,
             output=job.output.stability,
+            output_folds=job.output.fold_regulons,
         )

@@ -1,5 +1,10 @@
 """The one error a user should ever see: it names the file, what is wrong with it, and the way out."""
 
+import zlib
+
+# What readers of text, tables and gzip files raise where a file is missing, cut, damaged or of another kind.
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
+
 
 class InputError(ValueError):
     """Bad input, told in one line.

@@ -104,6 +104,13 @@ def _encoding(kind: str) -> dict:
     return {"encoding-type": kind, "encoding-version": "0.2.0" if kind == "array" else "0.1.0"}
 
 
+class _Block:
+    """A place in the cache, filled by the first thread that wants it."""
+
+    def __init__(self) -> None:
+        self.lock, self.parts = threading.Lock(), None
+
+
 class Corpus:
     """Cells of a corpus, by row number of its table of cells.
 
@@ -201,16 +208,21 @@ class Corpus:
     def _block(self, number: int) -> list:
         """Decoded columns and counts of a block, per modality; the blocks used last are kept."""
         with self._lock:
-            if number not in self._blocks:
-                cells = slice(number * BLOCK_CELLS, (number + 1) * BLOCK_CELLS + 1)
-                ends = [indptr[cells][[0, -1]] for indptr in self._indptr]
-                # Room is made first, so that memory never holds one more.
-                if len(self._blocks) == KEPT_BLOCKS:
-                    self._blocks.popitem(last=False)
-                parts = zip(self._parts, ends, strict=True)
-                self._blocks[number] = [[array[first:last] for array in pair] for pair, (first, last) in parts]
+            # Room is made first, so that memory never holds one more.
+            if number not in self._blocks and len(self._blocks) == KEPT_BLOCKS:
+                self._blocks.popitem(last=False)
+            block = self._blocks.setdefault(number, _Block())
             self._blocks.move_to_end(number)
-            return self._blocks[number]
+        # Other blocks may be decoded meanwhile; who wants the same one waits.
+        with block.lock:
+            block.parts = block.parts or self._decode(number)
+            return block.parts
+
+    def _decode(self, number: int) -> list:
+        cells = slice(number * BLOCK_CELLS, (number + 1) * BLOCK_CELLS + 1)
+        ends = [indptr[cells][[0, -1]] for indptr in self._indptr]
+        parts = zip(self._parts, ends, strict=True)
+        return [[array[first:last] for array in pair] for pair, (first, last) in parts]
 
 
 def _sorted_csr(counts, columns, starts, shape) -> sp.csr_matrix:

@@ -123,51 +123,56 @@ def mean_with_interval(values, unit, *, n: int, confidence: float, seed: int) ->
     return float(np.mean(values)), float(low), float(high)
 
 
-def right_signs(edges: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """True edges that were found, and whether their sign is right; an unknown sign (0) is wrong.
+def calibration_error(scores, truth, n_bins: int = 10) -> float:
+    """Expected calibration error: mean gap between score and share of true ones over bins of equal width."""
+    level = np.minimum((scores * n_bins).astype(int), n_bins - 1)
+    size, said, true = (np.bincount(level, weights, n_bins) for weights in (None, scores, truth))
+    return float(np.abs(said - true).sum() / size.sum())
+
+
+def true_signs(edges: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """The edges that are true and whose true sign is known, with it as `sign_true`.
 
     Parameters
     ----------
     edges, truth
-        source, target, sign.
-
-    Returns
-    -------
-    pandas.DataFrame
-        source, target, right.
+        source, target, sign (0: unknown).
     """
-    both = edges.merge(truth.drop_duplicates(["source", "target"]), on=["source", "target"], suffixes=("", "_true"))
-    return both[["source", "target"]].assign(right=both["sign"] == both["sign_true"])
+    known = truth[truth["sign"] != 0].drop_duplicates(["source", "target"])
+    return edges.merge(known[["source", "target", "sign"]], on=["source", "target"], suffixes=("", "_true"))
 
 
-def held_out_r2(expression, scores, groups, *, n_regulators: np.ndarray) -> np.ndarray:
-    """How well a gene's best-scored TFs predict its expression in groups of cells that were not fitted.
+def folds_of(groups, n_folds: int = 3) -> np.ndarray:
+    """Fold of each cell: whole donors or libraries in turn; where there is one alone, its cells in turn."""
+    group = np.unique(groups, return_inverse=True)[1]
+    return (group if group.max(initial=0) else np.arange(len(group))) % n_folds
 
-    Ridge regression per gene on its strongest TFs, each group of cells predicted by a model of the others; R2 against
-    the mean of the fitted cells, over all held-out cells at once.
+
+def held_out_r2(expression, scores_of_fold: list, fold, *, n_regulators: np.ndarray) -> np.ndarray:
+    """How well a gene's best-scored TFs predict its expression in cells that were not fitted.
+
+    Ridge regression per gene on its strongest TFs, each fold predicted by a model of the others; R2 against the mean of
+    the fitted cells, over all held-out cells at once. To be honest the scores of a fold must not have seen it either.
 
     Parameters
     ----------
     expression
         tuple (TFs, genes): cells x T and cells x G, log-normalised.
-    scores
-        T x G; a TF of score 0 is no regulator.
-    groups
-        Donor or library of each cell; with a single one the cells are divided in three.
+    scores_of_fold
+        T x G for each fold; a TF of score 0 is no regulator.
+    fold
+        Fold of each cell.
     n_regulators
         Most TFs allowed per gene, the same for every method that is compared.
 
     Returns
     -------
     numpy.ndarray
-        R2 of each gene: 0 without a regulator, NaN for a gene without variance.
+        R2 of each gene: about 0 without a regulator, NaN for a gene without variance.
     """
     regulators, targets = expression
-    fold = np.unique(groups, return_inverse=True)[1]
-    if fold.max(initial=0) == 0:
-        fold = np.arange(len(fold)) % 3
     error, total = np.zeros(targets.shape[1]), np.zeros(targets.shape[1])
-    for held in range(fold.max() + 1):
+    for held, scores in enumerate(scores_of_fold):
         fit, test = fold != held, fold == held
         x_mean, y_mean = regulators[fit].mean(axis=0), targets[fit].mean(axis=0)
         x, y = regulators[fit] - x_mean, targets[fit] - y_mean
@@ -188,32 +193,67 @@ def _strongest(scores: np.ndarray, n: int) -> np.ndarray:
     return order[scores[order] > 0]
 
 
-def match_elements(elements: pd.DataFrame, links: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
-    """Join tested element-gene pairs with the links of the peaks that overlap the element.
+def read_elements(path) -> pd.DataFrame:
+    """Read tested element-gene pairs.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or `truth` is neither true nor false.
+    """
+    from regulonformer.errors import InputError
+
+    table = pd.read_csv(path, sep="\t", dtype={"chrom": str, "gene": str})
+    if missing := [name for name in ("chrom", "start", "end", "gene", "truth") if name not in table]:
+        raise InputError(path, f"has no column {missing[0]}", "Give a TSV with chrom, start, end, gene, truth")
+    truth = table["truth"].astype(str).str.lower().map({"true": True, "1": True, "false": False, "0": False})
+    if truth.isna().any():
+        value = table.loc[truth.isna(), "truth"].iloc[0]
+        raise InputError(path, f"truth is {value!r}", "Write true or false")
+    return table.assign(truth=truth.astype(bool))
+
+
+def overlapping_links(elements: pd.DataFrame, links: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
+    """All pairs of an element and a link of the same gene whose peak overlaps it.
 
     Parameters
     ----------
     elements
-        chrom, start, end, gene, truth (bool).
+        chrom, start, end, gene.
     links
-        peak, gene and scores.
+        peak, gene.
     peaks
         chrom, start, end, by peak name.
 
     Returns
     -------
     pandas.DataFrame
-        One row per tested pair with a linked, overlapping peak: the pair's row number, truth, and the largest
-        of each numeric column of the links.
+        element, link: row numbers.
     """
     from regulonformer.io.peaks import as_ranges
 
     left = as_ranges(elements, element=np.arange(len(elements)))
     joined = left.join(as_ranges(peaks, peak=np.arange(len(peaks)))).df
     if joined.empty:
-        return pd.DataFrame(columns=["element", "truth"])
+        return pd.DataFrame({"element": [], "link": []}, dtype=np.int64)
     pairs = pd.DataFrame({"element": joined["element"], "peak": peaks.index.to_numpy()[joined["peak"]]})
     pairs["gene"] = elements["gene"].to_numpy()[pairs["element"]]
-    found = pairs.merge(links, on=["peak", "gene"]).drop(columns=["peak", "gene"])
-    best = found.groupby("element").max(numeric_only=True)
-    return best.assign(truth=elements["truth"].to_numpy(bool)[best.index]).reset_index()
+    numbered = links[["peak", "gene"]].assign(link=np.arange(len(links)))
+    return pairs.merge(numbered, on=["peak", "gene"])[["element", "link"]]
+
+
+def best_of_elements(elements: pd.DataFrame, links: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
+    """Tested pairs that have a link, each with the best that any of its links offers to every method.
+
+    Returns
+    -------
+    pandas.DataFrame
+        gene, truth, score (largest), distance (smallest, without sign), correlation (largest, without sign),
+        is_promoter (any).
+    """
+    found = overlapping_links(elements, links, peaks)
+    rows = links.iloc[found["link"]][["score", "distance", "correlation", "is_promoter"]].reset_index(drop=True)
+    rows = rows.assign(distance=rows["distance"].abs(), correlation=rows["correlation"].abs())
+    best = {"score": "max", "distance": "min", "correlation": "max", "is_promoter": "max"}
+    table = rows.groupby(found["element"].to_numpy()).agg(best)
+    return table.assign(**{name: elements[name].to_numpy()[table.index] for name in ("gene", "truth")})

@@ -123,17 +123,22 @@ def link_based(edges: Edges, links: pd.DataFrame, hits, decay_bp: float) -> dict
     }
     if hits is None:
         return found
-    column = pd.Index(hits.peaks).get_indexer(links["peak"])
-    scanned = np.flatnonzero(column >= 0)
+    everywhere = np.ones(len(links))
+    motif = {"motif only": everywhere, "motif and distance": proximity}
+    return {name: motif_and(edges, links, hits, weight) for name, weight in motif.items()} | found
+
+
+def motif_and(edges: Edges, links: pd.DataFrame, hits, weight: np.ndarray) -> np.ndarray:
+    """T x G: largest product of motif strength (-log10 p) and the link's weight over the peaks near each gene."""
+    gene, column = edges.genes.get_indexer(links["gene"]), pd.Index(hits.peaks).get_indexer(links["peak"])
+    scanned = np.flatnonzero((gene >= 0) & (column >= 0))
     row_of = {tf: row for row, tf in enumerate(hits.tfs)}
-    motif = {name: np.zeros((len(edges.tfs), len(edges.genes))) for name in ("motif only", "motif and distance")}
+    scores = np.zeros((len(edges.tfs), len(edges.genes)))
     for t, tf in enumerate(edges.tfs):
-        if tf not in row_of:
-            continue
-        strength = np.asarray(hits.scores[row_of[tf]].toarray()).ravel()[column[scanned]]
-        np.maximum.at(motif["motif only"][t], gene[scanned], strength)
-        np.maximum.at(motif["motif and distance"][t], gene[scanned], strength * proximity[scanned])
-    return motif | found
+        if tf in row_of:
+            strength = np.asarray(hits.scores[row_of[tf]].toarray()).ravel()[column[scanned]]
+            np.maximum.at(scores[t], gene[scanned], strength * weight[scanned])
+    return scores
 
 
 def _same_for_all(edges: Edges, gene: np.ndarray, value) -> np.ndarray:

@@ -27,11 +27,11 @@ class MatrixHeader(NamedTuple):
     barcodes
         Barcodes in file order.
     gene_ids, symbols
-        One per gene, as in the file; an id is "" where the file has none.
+        One per gene, without the prefix of a chosen genome; an id is "" where the file has none.
     genomes
-        Genomes that genes and peaks name, sorted.
+        Genomes that genes and peaks of the file name, sorted.
     peaks
-        Peak names as in the file.
+        Peak names, without that prefix, else as in the file.
     other
         Number of features of every other type.
     """
@@ -77,13 +77,15 @@ _H5MU = _Layout(anndata_files.read_h5mu_names, anndata_files.read_h5mu_counts)
 _H5AD = _Layout(anndata_files.read_h5ad_names, anndata_files.read_h5ad_counts)
 
 
-def read_header(path) -> MatrixHeader:
+def read_header(path, genome: str | None = None) -> MatrixHeader:
     """Read the names in a count matrix of any layout; its counts stay on disk.
 
     Parameters
     ----------
     path
         As for `read_counts`.
+    genome
+        Which genome to keep of a matrix that has several; all are kept where it is none of them.
 
     Raises
     ------
@@ -93,14 +95,17 @@ def read_header(path) -> MatrixHeader:
     with _readable(path):
         file = _file(path)
         contents = _layout(file).read_names(file)
-    features, kind = contents.features, contents.features["type"]
+    features, genomes = contents.features, _genomes(contents.features)
+    if genome in genomes:
+        features, _ = _one_genome(path, features, genome)
+    kind = features["type"]
     genes = features[kind == GENES]
     return MatrixHeader(
         contents.layout,
         contents.barcodes,
         genes["id"].tolist(),
         genes["name"].tolist(),
-        tuple(_genomes(features)),
+        tuple(genomes),
         features.loc[kind == PEAKS, "name"].tolist(),
         _other_types(features),
     )

@@ -1,16 +1,22 @@
 """Peaks and other genomic intervals: BED files and "chr-start-end" names. Coordinates are 0-based, half-open."""
 
+import csv
+import gzip
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from regulonformer.errors import InputError
+from regulonformer.errors import UNREADABLE, InputError
 
-_NAME = r"^(?P<chrom>.+)-(?P<start>\d+)-(?P<end>\d+)$"
+# Longer numbers are no positions, and would not fit into an integer.
+_NAME = r"^(?P<chrom>.+)-(?P<start>\d{1,10})-(?P<end>\d{1,10})$"
 _HEADER = re.compile(r"^(#|track\b|browser\b|\s*$)")
-BED_COLUMNS = ["chrom", "start", "end", "name", "score", "strand", "signal", "p_value", "q_value", "summit"]
+# The further columns depend on the kind of BED.
+BED_COLUMNS = ["chrom", "start", "end", "name", "score", "strand"]
+# Positions are 32-bit in BAM, tabix and pyranges.
+LAST_POSITION = np.iinfo(np.int32).max
 
 
 def peak_names(peaks: pd.DataFrame) -> pd.Index:
@@ -61,49 +67,63 @@ def read_bed(path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        chrom, start, end and as many further BED columns as the file has, in file order.
+        chrom, start, end and as many further BED columns as the file has, in file order. The tenth of a narrowPeak file
+        is "summit" (bp from start, -1 for none): exactly ten columns, the last within the interval in all lines.
 
     Raises
     ------
     InputError
-        If a line has fewer than three columns, or its coordinates are no interval.
+        If the file cannot be read, a line has fewer than three columns, or its coordinates are no interval.
     """
     if not Path(path).exists():
         raise InputError(path, "file not found", "Check the path")
-    skip = []
-    with _open_text(path) as handle:
-        for number, line in enumerate(handle):
-            if not _HEADER.match(line):
-                break
-            skip.append(number)
     try:
-        table = pd.read_csv(path, sep="\t", header=None, skiprows=skip, dtype={0: str}, comment=None, low_memory=False)
+        with _open_text(path) as handle:
+            table = _read_columns(handle)
     except pd.errors.EmptyDataError:
         return pd.DataFrame(
             {"chrom": pd.Series(dtype=object), "start": pd.Series(dtype=np.int64), "end": pd.Series(dtype=np.int64)}
         )
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InputError(
             path, f"not a tab-separated BED file ({error})", "Write chrom, start, end with tabs"
         ) from error
     if table.shape[1] < 3:
         raise InputError(path, f"has {table.shape[1]} tab-separated columns", "Write chrom, start, end with tabs")
     table.columns = [BED_COLUMNS[i] if i < len(BED_COLUMNS) else f"column{i + 1}" for i in range(table.shape[1])]
-    return _check_intervals(path, table)
+    table = _check_intervals(path, table)
+    if table.shape[1] == 10:
+        summit = pd.to_numeric(table["column10"], errors="coerce")
+        if ((summit >= -1) & (summit < table["end"] - table["start"]) & (summit % 1 == 0)).all():
+            table["column10"] = summit.astype(np.int64)
+            table = table.rename(columns={"column10": "summit"})
+    return table
 
 
 def _open_text(path):
-    import gzip
+    opened = gzip.open if str(path).endswith((".gz", ".bgz")) else open
+    return opened(path, "rt", encoding="utf-8")
 
-    return gzip.open(path, "rt") if str(path).endswith((".gz", ".bgz")) else open(path)
+
+def _read_columns(handle) -> pd.DataFrame:
+    """Columns by number of a BED file, after the lines of its head."""
+    start = handle.tell()
+    while (line := handle.readline()) and _HEADER.match(line):
+        start = handle.tell()
+    handle.seek(start)
+    # A quote is a character like any other, and a chromosome may be called NA.
+    return pd.read_csv(
+        handle, sep="\t", header=None, dtype={0: str}, low_memory=False, quoting=csv.QUOTE_NONE, na_filter=False
+    )
 
 
 def _check_intervals(path, table: pd.DataFrame) -> pd.DataFrame:
-    start, end = pd.to_numeric(table["start"], errors="coerce"), pd.to_numeric(table["end"], errors="coerce")
-    bad = start.isna() | end.isna() | (start < 0) | (end <= start)
-    if bad.any():
-        line = " ".join(table.loc[bad.idxmax(), ["chrom", "start", "end"]].astype(str))
-        raise InputError(path, f"{int(bad.sum())} lines are no interval, first {line!r}", "Give 0 <= start < end")
+    start, end = (pd.to_numeric(table[name], errors="coerce") for name in ("start", "end"))
+    is_interval = (start >= 0) & (start < end) & (end <= LAST_POSITION) & (start % 1 == 0) & (end % 1 == 0)
+    if not is_interval.all():
+        line = " ".join(table.loc[is_interval.idxmin(), ["chrom", "start", "end"]].astype(str))
+        problem = f"{int((~is_interval).sum())} lines are no interval, first {line!r}"
+        raise InputError(path, problem, "Give whole numbers, 0 <= start < end")
     table["start"], table["end"] = start.astype(np.int64), end.astype(np.int64)
     return table
 

@@ -30,6 +30,8 @@ def given_peaks(libraries: dict, files: dict) -> dict[str, pd.DataFrame]:
     for name, data in libraries.items():
         if name in files:
             sets[name] = read_bed(files[name])
+            if "summit" not in sets[name]:
+                logging.info("%s has no summits: its peaks are centred on their middle", files[name])
         elif "atac" in data.mod:
             place = data["atac"].var[["chrom", "start", "end"]].reset_index(drop=True)
             sets[name] = place.astype({"chrom": str})

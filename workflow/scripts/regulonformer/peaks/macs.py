@@ -81,7 +81,11 @@ def group_cells(cells: dict[str, pd.DataFrame], files: dict, column: str) -> tup
 
 
 def call_peaks(
-    sources: Sequence[tuple[str, Sequence[str]]], *, q_value: float, genome_size: str | float | None = None
+    sources: Sequence[tuple[str, Sequence[str]]],
+    *,
+    q_value: float,
+    genome_size: str | float | None = None,
+    threads: int = 1,
 ) -> pd.DataFrame:
     """Call peaks from the Tn5 cuts of the given cells, pooled.
 
@@ -96,6 +100,8 @@ def call_peaks(
         False discovery rate of the peaks.
     genome_size
         Effective genome size (bp), or a MACS3 shortcut such as "hs"; None for the span that the cuts cover.
+    threads
+        Threads that read fragments; MACS3 itself has one.
 
     Returns
     -------
@@ -114,7 +120,7 @@ def call_peaks(
     """
     program, where = find_macs3(), ", ".join(str(path) for path, _ in sources)
     with tempfile.TemporaryDirectory() as folder:
-        n_cuts, span = _write_cuts(sources, Path(folder) / "cuts.bed")
+        n_cuts, span = write_cuts(sources, Path(folder) / "cuts.bed", threads=threads)
         if n_cuts == 0:
             logging.warning("%s: no fragment of these cells", where)
             return pd.DataFrame({"chrom": [], "start": [], "end": []}).astype({"start": np.int64, "end": np.int64})
@@ -145,7 +151,7 @@ def find_macs3() -> str:
     return program
 
 
-def _write_cuts(sources, path: Path) -> tuple[int, int]:
+def write_cuts(sources, path: Path, *, threads: int = 1) -> tuple[int, int]:
     """Write both cuts of every fragment as BED; return their number and the bp that they span, over chromosomes."""
     names = list(dict.fromkeys(name for file, _ in sources for name in [*chromosomes(file), *MITOCHONDRIA]))
     labels = np.array(names, dtype=object)
@@ -153,7 +159,7 @@ def _write_cuts(sources, path: Path) -> tuple[int, int]:
     n_cuts = 0
     with open(path, "w") as handle:
         for fragments, barcodes in sources:
-            for batch in stream_fragments(fragments, chromosomes=names, barcodes=barcodes):
+            for batch in stream_fragments(fragments, chromosomes=names, barcodes=barcodes, threads=threads):
                 batch = nuclear(select(batch, (batch.barcode >= 0) & (batch.chrom >= 0)), names)
                 np.minimum.at(first, batch.chrom, batch.start)
                 np.maximum.at(last, batch.chrom, batch.end)

@@ -7,7 +7,6 @@ from scipy import sparse
 from regulonformer.decompose import log_normalise
 from regulonformer.io.rows import row_blocks
 
-# Dense in memory at a time.
 CELLS_PER_BLOCK = 512
 
 
@@ -33,8 +32,8 @@ def aucell(counts, members: sparse.csr_matrix, top_share: float) -> np.ndarray:
     """Area under the recovery curve of every gene set among the highest genes of every cell, of the largest possible.
 
     AUCell (Aibar et al. 2017, doi:10.1038/nmeth.4463, Methods): genes are ranked from high to low in each cell; a
-    member at rank i of the first n adds n - i. A gene that is not expressed recovers nothing, however few genes are. Of
-    equal values the gene that comes first in the table ranks higher.
+    member at rank i of the first n adds n - i. A gene that is not expressed recovers nothing, however few genes are.
+    Genes of equal value add the mean of what their ranks add, so that the order of the genes does not matter.
 
     Parameters
     ----------
@@ -51,20 +50,25 @@ def aucell(counts, members: sparse.csr_matrix, top_share: float) -> np.ndarray:
         Cells x sets, float32, in [0, 1]; 0 for an empty set.
     """
     n_top = int(np.clip(round(top_share * counts.shape[1]), 2, counts.shape[1]))
-    is_member = (members != 0).astype(np.float32)
+    is_member = (members != 0).astype(float)
     size = np.minimum(np.asarray(is_member.sum(axis=0)).ravel(), n_top - 1)
     largest = size * n_top - size * (size + 1) / 2
-    blocks = [_gains(block.toarray(), n_top) @ is_member for block in row_blocks(counts, CELLS_PER_BLOCK)]
+    blocks = [_gains(block, n_top) @ is_member for block in row_blocks(counts, CELLS_PER_BLOCK)]
     return (sparse.vstack(blocks).toarray() / np.maximum(largest, 1)).astype(np.float32)
 
 
-def _gains(values: np.ndarray, n_top: int) -> sparse.csr_matrix:
-    """n_top - rank of the expressed genes among the first n_top of every cell; cells x genes."""
-    first = np.argsort(-values, axis=1, kind="stable")[:, :n_top]
-    gain = np.broadcast_to(n_top - np.arange(1, n_top + 1, dtype=np.float32), first.shape)
-    gain = np.where(np.take_along_axis(values, first, axis=1) > 0, gain, 0)
-    rows = np.repeat(np.arange(len(values)), n_top)
-    return sparse.csr_matrix((gain.ravel(), (rows, first.ravel())), shape=values.shape)
+def _gains(block: sparse.csr_matrix, n_top: int) -> sparse.csr_matrix:
+    """n_top - rank of the expressed genes among the first n_top of every cell, equal ones their mean; cells x genes."""
+    cell = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+    order = np.lexsort((-block.data, cell))
+    value, cell = block.data[order], cell[order]
+    gain = np.maximum(n_top - 1 - (np.arange(len(order)) - block.indptr[cell]), 0) * (value > 0)
+    is_new = np.append(True, (np.diff(value) != 0) | (np.diff(cell) != 0))[: len(order)]
+    tie = np.cumsum(is_new) - 1
+    mean = np.bincount(tie, gain) / np.bincount(tie)
+    shared = np.empty(len(order))
+    shared[order] = mean[tie]
+    return sparse.csr_matrix((shared, block.indices, block.indptr), shape=block.shape)
 
 
 def mean_z(counts, weights: sparse.csr_matrix) -> np.ndarray:

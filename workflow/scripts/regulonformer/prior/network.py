@@ -5,12 +5,17 @@ import gzip
 import numpy as np
 import pandas as pd
 
-from regulonformer.errors import InputError
+from regulonformer.errors import UNREADABLE, InputError
 from regulonformer.gene_names import ALIAS, CASE, GeneNames
 
 # Confidence classes of DoRothEA, from curated and repeatedly seen (A) to predicted alone (E).
 CLASS_WEIGHT = {"A": 1.0, "B": 0.8, "C": 0.6, "D": 0.4, "E": 0.2}
 TRRUST_SIGN = {"Activation": 1, "Repression": -1, "Unknown": 0}
+TRRUST_COLUMNS = ["TF", "gene_symbol", "interaction", "position"]
+LAYOUT_COLUMNS = (
+    *("source", "target", "weight", "tf", "confidence", "mor", "gene_symbol", "interaction"),
+    *("peak_id", "gene_short_name"),
+)
 LAYOUTS = (
     "Give columns source, target[, weight] (CollecTRI) or tf, confidence, target, mor (DoRothEA) "
     "or TF, gene_symbol, interaction[, position] (TRRUST) "
@@ -47,16 +52,16 @@ def read_network(path, confidence) -> tuple[pd.DataFrame, dict]:
         If the layout is none of these, or nothing is left.
     """
     table = _read_table(path)
-    columns = {str(name).strip().lower(): name for name in table.columns}
+    columns = _columns(table, path)
     counts = {"network_edges": len(table), "network_edges_below_confidence": 0}
     if {"tf", "confidence", "target", "mor"} <= columns.keys():
         kept = table[table[columns["confidence"]].isin(list(confidence))]
         counts["network_edges_below_confidence"] = len(table) - len(kept)
         weight = kept[columns["confidence"]].map(CLASS_WEIGHT).fillna(min(CLASS_WEIGHT.values()))
-        edges = _edges(kept[columns["tf"]], kept[columns["target"]], weight, kept[columns["mor"]])
+        edges = _edges(path, kept[columns["tf"]], kept[columns["target"]], weight, kept[columns["mor"]])
     elif {"tf", "gene_symbol", "interaction"} <= columns.keys():
         sign = table[columns["interaction"]].map(TRRUST_SIGN).fillna(0)
-        edges = _edges(table[columns["tf"]], table[columns["gene_symbol"]], 1.0, sign)
+        edges = _edges(path, table[columns["tf"]], table[columns["gene_symbol"]], 1.0, sign)
     elif {"peak_id", "gene_short_name"} <= columns.keys():
         edges = _base_grn(table, columns["gene_short_name"], columns["peak_id"], path)
         counts["network_edges"] = len(edges)
@@ -68,7 +73,7 @@ def read_network(path, confidence) -> tuple[pd.DataFrame, dict]:
         )
         largest = weight.abs().max()
         sign = weight if "weight" in columns else 0
-        edges = _edges(table[columns["source"]], table[columns["target"]], weight.abs() / (largest or 1), sign)
+        edges = _edges(path, table[columns["source"]], table[columns["target"]], weight.abs() / (largest or 1), sign)
     else:
         raise InputError(path, f"columns {', '.join(map(str, table.columns[:6]))} are no known network layout", LAYOUTS)
     edges = edges[(edges["weight"] > 0) & (edges["source"] != "") & (edges["target"] != "")]
@@ -88,18 +93,27 @@ def _read_table(path) -> pd.DataFrame:
             return pd.read_parquet(path)
         with opened(path, "rt") as handle:
             first = handle.readline().rstrip("\n")
+        # A gene may be called NA or NaN. The header is read as a row: longer rows are then an error, not an index.
         separator = "\t" if "\t" in first else ","
-        fields = first.split(separator)
-        bare = len(fields) >= 3 and fields[2] in TRRUST_SIGN
-        names = ["TF", "gene_symbol", "interaction", "position"][: len(fields)] if bare else None
-        # A gene may be called NA or NaN.
-        return pd.read_csv(
-            path, sep=separator, header=None if bare else 0, names=names, keep_default_na=False, dtype=str
-        )
+        table = pd.read_csv(path, sep=separator, header=None, keep_default_na=False, dtype=str)
     except FileNotFoundError:
         raise InputError(path, "no such file", "Check reference/network") from None
-    except (OSError, ValueError, pd.errors.EmptyDataError) as error:
+    except UNREADABLE as error:
         raise InputError(path, f"not a readable table ({error})", LAYOUTS) from None
+    if table.shape[1] >= 3 and table.iloc[0, 2] in TRRUST_SIGN:
+        return table.set_axis(TRRUST_COLUMNS[: table.shape[1]], axis=1)
+    return table.iloc[1:].set_axis(table.iloc[0].tolist(), axis=1).reset_index(drop=True)
+
+
+def _columns(table: pd.DataFrame, path) -> dict:
+    """Columns by name in lower case; those that tell layouts apart must be there once."""
+    names = pd.Series(table.columns).astype(str).str.strip()
+    lower = names.str.lower()
+    # Two TFs of a base GRN may differ in case only, and the column of row numbers has no name.
+    twice = lower.where(lower.isin(LAYOUT_COLUMNS), names).duplicated() & (names != "")
+    if twice.any():
+        raise InputError(path, f"has column {names[twice].iloc[0]!r} twice", "Keep one of them")
+    return dict(zip(lower, table.columns, strict=True))
 
 
 def _base_grn(table: pd.DataFrame, gene: str, peak: str, path) -> pd.DataFrame:
@@ -116,13 +130,22 @@ def _base_grn(table: pd.DataFrame, gene: str, peak: str, path) -> pd.DataFrame:
     row, column = np.nonzero(values)
     source = pd.Series(tfs.columns.to_numpy(dtype=object)[column], dtype=object)
     target = pd.Series(table[gene].astype(str).to_numpy(dtype=object)[row], dtype=object)
-    return _edges(source, target, CLASS_WEIGHT["E"], 0)
+    return _edges(path, source, target, CLASS_WEIGHT["E"], 0)
 
 
-def _edges(source, target, weight, sign) -> pd.DataFrame:
-    edges = pd.DataFrame({"source": source.str.strip(), "target": target.str.strip(), "weight": weight})
+def _edges(path, source, target, weight, sign) -> pd.DataFrame:
+    edges = pd.DataFrame({"source": _symbols(path, source), "target": _symbols(path, target), "weight": weight})
     signs = pd.to_numeric(sign, errors="coerce").fillna(0) if isinstance(sign, pd.Series) else sign
     return edges.assign(weight=edges["weight"].astype(float), sign=np.sign(signs)).astype({"sign": int})
+
+
+def _symbols(path, genes: pd.Series) -> pd.Series:
+    """Names without spaces around them; "" for none. Parquet may hold anything else."""
+    genes = genes.astype(object).where(genes.notna(), "")
+    odd = ~genes.map(lambda gene: isinstance(gene, str)).astype(bool)
+    if odd.any():
+        raise InputError(path, f"holds {genes[odd].iloc[0]} where a gene symbol is expected", "Give gene symbols")
+    return genes.str.strip()
 
 
 def fit_to_genes(edges: pd.DataFrame, genes: GeneNames, path, keep_unmeasured_tfs: bool) -> tuple[pd.DataFrame, dict]:

@@ -30,7 +30,7 @@ class FragmentQuality(NamedTuple):
     cells
         DataFrame by barcode, with the columns that `fragment_metrics` lists.
     summary
-        Totals of the file, and the length and TSS profiles that the report draws.
+        Totals of the file, whether it is sorted by position, and the length and TSS profiles that the report draws.
     """
 
     cells: pd.DataFrame
@@ -118,11 +118,12 @@ class QualityMeter:
         self._autosomal = np.array([_is_autosome(name) for name in chromosomes] + [False])  # the last for code -1
         self._state, self._sites = np.full((n_cells, PLOIDY + 3), -1, np.int64), np.zeros(n_cells, np.int64)
         self._totals = {"total": 0, "in_cells": 0, "mitochondrial": 0}
-        self.is_sorted = True
+        # Where the last fragment was, and how often fragments of each chromosome began.
+        self._last, self._runs, self.is_sorted = (-1, 0), np.zeros(len(chromosomes), np.int64), True
 
     def add(self, batch: FragmentBatch) -> None:
         """Take in the next fragments of the file."""
-        self.is_sorted &= _is_sorted(batch)
+        self._check_order(batch)
         known = select(batch, batch.barcode >= 0)
         inside = nuclear(known, self._chromosomes)
         self._totals["total"] += len(batch.start)
@@ -143,6 +144,17 @@ class QualityMeter:
         if self._tss:
             self._add_cuts(inside)
         self._add_overlaps(select(inside, clean & self._autosomal[inside.chrom] & (size <= OVERLAP_LENGTH_MAX)))
+
+    def _check_order(self, batch: FragmentBatch) -> None:
+        """Notice fragments that start before the last one, and chromosomes that come again after another one."""
+        chrom, start = (np.append(*pair) for pair in zip(self._last, (batch.chrom, batch.start), strict=True))
+        begins = np.diff(chrom) != 0
+        # Code -1 may be several chromosomes.
+        backwards = ~begins & (np.diff(start) < 0) & (chrom[1:] >= 0)
+        entered = chrom[1:][begins & (chrom[1:] >= 0)]
+        self._runs += np.bincount(entered, minlength=len(self._runs))
+        self._last = chrom[-1], start[-1]
+        self.is_sorted &= not (backwards.any() or self._runs.max(initial=0) > 1)
 
     def _count(self, name: str, barcode: np.ndarray, weights: np.ndarray | None = None) -> None:
         counts = np.bincount(barcode, weights, minlength=len(self._barcodes))
@@ -172,7 +184,7 @@ class QualityMeter:
         cells["duplication_fragments"] = 1 - _ratio(tally["fragments"], tally["reads"])
         cells["n_overlap_sites"] = self._sites if self.is_sorted else np.nan
         cells["n_overlap_fragments"] = tally["autosomal"] if self.is_sorted else np.nan
-        summary = self._totals | {"length_bin": LENGTH_BIN, "lengths": self._lengths.tolist()}
+        summary = self._totals | {"length_bin": LENGTH_BIN, "lengths": self._lengths.tolist(), "sorted": self.is_sorted}
         if self._tss:
             cells["tss_enrichment"] = tss_enrichment(tally["tss"], tally["flank"])
             # Every 10th position of the smoothed pile-up is enough to draw.
@@ -194,11 +206,6 @@ def _indexed_chromosomes(fragments) -> list[str]:
 
 def _is_autosome(name: str) -> bool:
     return name not in NOT_AUTOSOMES and "_" not in name and "." not in name
-
-
-def _is_sorted(batch: FragmentBatch) -> bool:
-    backwards = (np.diff(batch.start) < 0) & (np.diff(batch.chrom) == 0) & (batch.chrom[1:] >= 0)
-    return not backwards.any()
 
 
 @njit(nogil=True, cache=True)

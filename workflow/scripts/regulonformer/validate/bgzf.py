@@ -57,7 +57,7 @@ def sample_text(path, n_blocks: int) -> list[bytes]:
     path
         BGZF file; one of up to 2 MiB is read completely.
     n_blocks
-        Blocks to read after the start.
+        Blocks to read after the start, at most: none is read twice.
 
     Raises
     ------
@@ -67,11 +67,15 @@ def sample_text(path, n_blocks: int) -> list[bytes]:
     size = os.path.getsize(path)
     if size <= READ_WHOLE:
         return [read_head(path, 1 << 30)[0]]
-    pieces = [read_head(path, HEAD_BYTES)[0]]
     with open(path, "rb") as handle:
+        head = gzip.GzipFile(fileobj=handle).read(HEAD_BYTES)
+        pieces = [head[: head.rfind(b"\n") + 1]]
+        # Only behind the bytes that the head came from, and never beyond the last whole block, of which the end of the
+        # file is behind by two lengths at most. Places a block's length apart lead to different blocks.
+        first, last = handle.tell(), size - 2 * LARGEST_BLOCK
+        n_blocks = min(n_blocks, (last - first) // LARGEST_BLOCK)
         for i in range(1, n_blocks + 1):
-            # Never beyond the last whole block, of which the end of the file is behind by two lengths at most.
-            text = _block_after(handle, i * (size - 2 * LARGEST_BLOCK) // n_blocks)
+            text = _block_after(handle, first + i * (last - first) // n_blocks)
             pieces.append(text[text.find(b"\n") + 1 : text.rfind(b"\n") + 1])
     return pieces
 

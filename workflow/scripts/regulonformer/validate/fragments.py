@@ -11,6 +11,8 @@ from regulonformer.validate.findings import Findings
 
 SAMPLED_BLOCKS = 24
 HEAD = 1 << 18
+# Coordinates and counts are read as int32.
+LARGEST_NUMBER = 2**31 - 1
 
 
 @dataclass
@@ -27,12 +29,15 @@ class FragmentSample:
         Chromosome -> largest end seen (bp).
     faults
         Kind of fault -> the first line that has it, and how many have.
+    n_columns
+        Columns of the first fragment, which all others must have too; 0 before it.
     """
 
     contigs: list[str] = field(default_factory=list)
     barcodes: Counter = field(default_factory=Counter)
     ends: dict[str, int] = field(default_factory=dict)
     faults: dict[str, tuple[str, int]] = field(default_factory=dict)
+    n_columns: int = 0
 
     @property
     def n_fragments(self) -> int:
@@ -101,10 +106,10 @@ def scan_lines(pieces: list[bytes], sample: FragmentSample) -> None:
 def _parse(line: bytes, sample: FragmentSample) -> tuple[str, int, int, str] | None:
     """Chromosome, start, end and barcode of a line, or None after noting what is wrong with it."""
     fields = line.removesuffix(b"\r").split(b"\t")
-    if not 4 <= len(fields) <= 6:
+    if not 4 <= len(fields) <= 6 or len(fields) != (sample.n_columns or len(fields)):
         return _fault(sample, "columns", line)
-    # Python would also take " 5", "+5" and "1_000" for numbers.
-    if not all(value.removeprefix(b"-").isdigit() for value in fields[1:3]):
+    sample.n_columns = len(fields)
+    if not all(map(_is_number, [*fields[1:3], *fields[4:5]])):
         return _fault(sample, "numbers", line)
     try:
         name, barcode = fields[0].decode(), fields[3].decode()
@@ -118,6 +123,11 @@ def _parse(line: bytes, sample: FragmentSample) -> tuple[str, int, int, str] | N
     return name, start, end, barcode
 
 
+def _is_number(value: bytes) -> bool:
+    # Python would also take " 5", "+5" and "1_000" for numbers.
+    return value.removeprefix(b"-").isdigit() and int(value) <= LARGEST_NUMBER
+
+
 def _fault(sample: FragmentSample, kind: str, line: bytes) -> None:
     first, n = sample.faults.get(kind, (line[:80].decode(errors="replace"), 0))
     sample.faults[kind] = (first, n + 1)
@@ -126,9 +136,10 @@ def _fault(sample: FragmentSample, kind: str, line: bytes) -> None:
 def _judge_lines(path, sample: FragmentSample, findings: Findings) -> None:
     """Say what is wrong with the sampled lines."""
     anew = "| bgzip > new.tsv.gz; then index it with tabix -p bed"
+    layout = "Write chrom, start, end, barcode[, count[, strand]] in every line"
     says = {
-        "columns": ("lines do not have 4 to 6 tab-separated columns", "Write chrom, start, end, barcode[, count]"),
-        "numbers": ("lines have a start or end that is no whole number", "Write chrom, start, end, barcode[, count]"),
+        "columns": ("lines do not have 4 to 6 tab-separated columns, each line as many as the first", layout),
+        "numbers": (f"lines have a start, end or count that is no whole number up to {LARGEST_NUMBER:,}", layout),
         "intervals": ("fragments are empty or negative", "Remove them, or give start and end 0-based and half-open"),
         "unsorted": (
             "fragments are not sorted by position",

@@ -68,7 +68,7 @@ def _judge_reference(libraries: list[Library], reference: dict, confidence: list
     sources.append(Naming(fasta, frozenset(lengths or ())))
     sources.append(Naming(annotation, frozenset(head.ends), head.complete))
     sources.append(Naming(blacklist, frozenset(() if regions is None else regions["chrom"])))
-    judge_naming(sources, findings)
+    judge_naming(sources, _chosen_genomes(libraries), findings)
     extents = _extents(libraries, lengths, findings)
     if annotation:
         extents[annotation] = head.ends
@@ -94,6 +94,12 @@ def _genes(libraries: list[Library], aliases, findings: Findings) -> GeneNames:
         with findings.reading("aliases.unreadable", aliases, "Give a table of aliases and symbols"):
             table = read_aliases(aliases)
     return GeneNames([symbol for symbol, _ in pairs], [gene_id for _, gene_id in pairs], table)
+
+
+def _chosen_genomes(libraries: list[Library]) -> set[str]:
+    """Genomes that the sheet chooses of matrices that hold several."""
+    several = [library for library in libraries if library.header and len(library.header.genomes) > 1]
+    return {library.sample["genome"] for library in several if library.sample["genome"] in library.header.genomes}
 
 
 def _contigs(library: Library) -> frozenset:

@@ -20,7 +20,7 @@ def judge_matrix(sample: dict, findings: Findings) -> tuple[MatrixHeader | None,
     """Names of a matrix (None where unreadable), and how many counts are stored."""
     path, header, stored = sample["matrix"], None, 0
     with findings.reading("matrix.unreadable", path, FIX):
-        header = read_header(path)
+        header = read_header(path, sample.get("genome"))
     if header is None:
         return None, 0
     if not header.barcodes:

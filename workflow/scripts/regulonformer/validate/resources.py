@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from regulonformer.matrices.views import FIT_CELLS
 from regulonformer.validate.findings import Findings
 from regulonformer.validate.libraries import Library
 
@@ -20,7 +21,7 @@ class Step:
     Attributes
     ----------
     joint
-        Whether the rule holds all libraries at once, or one.
+        Whether the rule streams all libraries, holding counts of at most `FIT_CELLS` cells, or holds one library.
     """
 
     base_mb: int
@@ -29,13 +30,15 @@ class Step:
     joint: bool
 
 
-# Fitted from above to what was measured on 6,000 cells with 37 million counts (3.7, 0.8 and 1.1 GB for the first three)
-# and on the demo. Ingest is the largest: scoring doublets copies the counts several times.
+# Fitted from above to what was measured: on 6,000 cells with 37 million counts 3.7, 0.8 and 1.1 GB for the first three;
+# with benchmarks/atlas.py on 5,000 cells with 7 million counts 0.6 (without doublets) and 0.45 GB for the first two, at
+# most 0.76 GB for the others, and on 100,000 such cells 1.55 and 0.8 GB. Ingest is the largest: scoring doublets copies
+# the counts several times.
 STEPS = {
-    "ingest_sample": Step(600, 80, 8_000, joint=False),
-    "count_sample": Step(400, 16, 500, joint=False),
-    "merge_samples": Step(600, 20, 8_000, joint=True),
-    "build_corpus": Step(400, 24, 1_000, joint=True),
+    "ingest_sample": Step(400, 90, 5_000, joint=False),
+    "count_sample": Step(380, 12, 500, joint=False),
+    "merge_samples": Step(650, 14, 6_000, joint=True),
+    "build_corpus": Step(600, 4, 1_500, joint=True),
 }
 # Compressed sparse matrices, each with names: per library after ingest and counting, then joint, then the corpus.
 BASE_DISK_MB, DISK_BYTES_PER_COUNT, DISK_BYTES_PER_FEATURE = 50, 12, 200
@@ -66,7 +69,8 @@ def judge_resources(libraries: list[Library], results, rules_mb: dict[str, int],
     budget = []
     for name, step in STEPS.items():
         cells, counts, _ = (sum(column) if step.joint else max(column) for column in zip(*sizes, strict=True))
-        needed = round(step.base_mb + (step.bytes_per_count * counts + step.bytes_per_cell * cells) / MB)
+        held = counts * min(1, FIT_CELLS / max(1, cells)) if step.joint else counts
+        needed = round(step.base_mb + (step.bytes_per_count * held + step.bytes_per_cell * cells) / MB)
         budget.append({"step": name, "needed_mb": needed, "asked_mb": rules_mb.get(name)})
         _judge_memory(name, needed, rules_mb.get(name), findings)
     _, counts, features = (sum(column) for column in zip(*sizes, strict=True))
