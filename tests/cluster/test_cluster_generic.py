@@ -31,4 +31,4 @@ def test_one_library_of_the_small_demo_goes_through_job_scripts(small):
     target = "results/small/ingest/donor1.h5mu"
     small.snakemake(target, *OPTIONS, "--configfile", "tests/config/small.yaml", timeout=300)
     assert (small.path / target).stat().st_size > 0
-    assert submitted(small) == ["ingest_sample", "simulate_multiome", "validate_inputs"]
+    assert submitted(small) == ["ingest_sample", "read_annotation", "simulate_multiome", "validate_inputs"]

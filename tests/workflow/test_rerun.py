@@ -78,7 +78,13 @@ def test_swapped_values_are_noticed(plan):
 
 def test_edited_metric_reruns_evaluation_and_report(plan, edited):
     edited("workflow/scripts/regulonformer/evaluate/metrics.py", "\n# A changed line.\n")
-    assert plan() == JUDGED
+    # The table of regulon scores shares its columns with the metrics.
+    assert plan() == JUDGED | {"evaluate_grn"}
+
+
+def test_setting_of_the_judgement_of_regulons_leaves_the_model_alone(plan):
+    rules = plan(lambda settings: settings["grn"].update(confidence=0.9))
+    assert rules == {"resample_regulons", "evaluate_grn"} | REPORT
 
 
 def test_edited_model_reruns_training(plan, edited):
