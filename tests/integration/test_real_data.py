@@ -89,6 +89,7 @@ def test_mop_is_judged_on_libraries_held_out(checkout, real_data):
         settings["finetune"] = {"epochs": 1}
         settings["splits"]["seeds"] = [0]
         settings["explain"] = {"cells_per_class": 3, "steps": 8}
+        settings["grn"] |= {"trees": False, "draws": 2}
 
     results = run_example(checkout, "mop_snareseq", real_data, shrink)
     table = pd.read_csv(results / "evaluate/annotation.tsv", sep="\t")
