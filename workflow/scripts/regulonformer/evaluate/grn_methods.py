@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 
+from regulonformer import decompose
+
 TREES = 100
 
 
@@ -37,9 +39,8 @@ class Edges:
 
 def log_normalise(counts, genes=None) -> np.ndarray:
     """Dense log1p of counts per 10,000 of all genes, float32, cells x the columns asked for (None: all)."""
-    totals = np.maximum(np.asarray(counts.sum(axis=1), float).ravel(), 1)
-    chosen = counts if genes is None else counts[:, genes]
-    return np.log1p((sparse.diags(1e4 / totals) @ chosen).astype(np.float32).toarray())
+    values = decompose.log_normalise(sparse.csr_matrix(counts))
+    return (values if genes is None else values[:, genes]).toarray()
 
 
 def correlations(expression: np.ndarray, edges: Edges, kind: str) -> np.ndarray:
