@@ -164,7 +164,8 @@ def merge(folder: Path, n_libraries: int) -> None:
 def corpus(folder: Path) -> None:
     import build_corpus
 
-    outputs = {"cells": "parquet", "vocabulary": "tsv", "genes": "tsv", "unmapped": "tsv", "summary": "json"}
+    outputs = {"cells": "parquet", "elements": "parquet", "summary": "json"}
+    outputs |= dict.fromkeys(("vocabulary", "genes", "unmapped"), "tsv")
     build_corpus.main(
         multiome=folder / "multiome.h5mu",
         regulons=folder / "regulons.parquet",

@@ -3,6 +3,7 @@
 import json
 
 import anndata
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -60,6 +61,16 @@ def test_every_cell_is_embedded(results):
     embedding = anndata.read_h5ad(results / "embed/regulon.h5ad")
     assert embedding.n_obs == read_mudata(results / "features/multiome.h5mu").n_obs
     assert {"X_umap", "X_regulons"} <= set(embedding.obsm)
+
+
+def test_a_users_mudata_embeds_as_its_corpus_does(results):
+    import regulonformer
+
+    ours = anndata.read_h5ad(results / "embed/regulon.h5ad")
+    model = regulonformer.load(results / "pretrain/regulon")
+    cells = model.embed(read_mudata(results / "features/multiome.h5mu"), device="cpu")[ours.obs_names]
+    np.testing.assert_allclose(cells.X, ours.X, atol=1e-6)
+    np.testing.assert_allclose(cells.obsm["X_regulons"], ours.obsm["X_regulons"], atol=1e-6)
 
 
 def test_every_labelled_cell_is_predicted_once_by_a_model_that_never_saw_its_donor(results):

@@ -24,7 +24,8 @@ LINKS = pd.DataFrame({"peak": PEAKS[:1], "gene": ["Xyz"], "correlation": [0.5], 
 
 def build(folder, out, *, min_link_score=0.5, accessibility="linked", **inputs):
     """Build the corpus of a folder's files into another."""
-    files = {"cells": "parquet", "vocabulary": "tsv", "genes": "tsv", "unmapped": "tsv", "summary": "json"}
+    files = {"cells": "parquet", "elements": "parquet", "summary": "json"}
+    files |= dict.fromkeys(("vocabulary", "genes", "unmapped"), "tsv")
     build_corpus.main(
         **{name: folder / file for name, file in INPUTS.items()},
         settings={"accessibility": accessibility, "min_link_score": min_link_score},
@@ -108,6 +109,8 @@ def test_linked_peaks_count_once_for_every_gene_that_they_serve(corpus):
     pd.testing.assert_frame_equal(counts[GENES], expected, check_names=False)
     genes = read_tsv(folder / "linked/genes.tsv").set_index("symbol")
     assert genes.loc[["Abc", "Xyz"], ["promoter_peaks", "linked_peaks"]].to_numpy().tolist() == [["1", "0"], ["1", "1"]]
+    elements = pd.read_parquet(folder / "linked/elements.parquet")
+    assert elements.loc[elements["start"] == 0, "symbol"].tolist() == ["Abc", "Xyz"] and len(elements) == 7
     # The setting `promoter` leaves the links out, whatever their score.
     (folder / "promoter").mkdir()
     build(folder, folder / "promoter", tfs=folder / "tfs.txt", min_link_score=0.0, accessibility="promoter")

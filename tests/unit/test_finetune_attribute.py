@@ -20,7 +20,7 @@ from regulonformer.io.store import write_parquet, write_tsv
 from regulonformer.model.batch import RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.encoder import Regulonformer
-from regulonformer.training.checkpoint import load_model, save_model
+from regulonformer.pretrained import load_model, save_model
 
 N_GENES, N_CELLS = 30, 120
 SETTINGS = {"epochs": 2, "rank": 2, "linear_components": 5, "batch_cells": 16}

@@ -9,6 +9,8 @@ from sklearn.metrics import average_precision_score
 
 from regulonformer.errors import InputError
 from regulonformer.evaluate import grn
+from regulonformer.evaluate.grn_calibration import calibration_error, reliability
+from regulonformer.evaluate.grn_elements import best_of_elements, read_elements
 from regulonformer.evaluate.grn_methods import Edges, correlations, link_based, shuffled_edges, tree_importances
 
 
@@ -164,7 +166,22 @@ def test_only_known_signs_are_judged():
 
 def test_calibration_error_by_hand():
     scores, truth = np.array([0.05] * 10 + [0.95] * 10), np.array([False] * 10 + [True] * 5 + [False] * 5)
-    assert grn.calibration_error(scores, truth) == pytest.approx((0.05 + 0.45) / 2)
+    table = reliability(scores, truth, np.tile(np.arange(10), 2), n=50, confidence=0.9, seed=0)
+    assert calibration_error(table) == pytest.approx((0.05 + 0.45) / 2)
+    assert table[["score_low", "score_high", "pairs", "mean_score", "share_true"]].to_numpy().tolist() == [
+        pytest.approx([0, 0.1, 10, 0.05, 0]),
+        pytest.approx([0.9, 1, 10, 0.95, 0.5]),
+    ]
+    assert table["ci_low"].iloc[0] == table["ci_high"].iloc[0] == 0  # all are false in every draw
+    assert table["ci_low"].iloc[1] < 0.5 < table["ci_high"].iloc[1]
+
+
+def test_reliability_of_one_unit_has_no_interval_and_of_no_pair_no_row():
+    ends = {"n": 20, "confidence": 0.9, "seed": 0}
+    one = reliability(np.array([0.2, 1.0]), np.array([False, True]), np.zeros(2, int), **ends)
+    assert one["pairs"].tolist() == [1, 1] and one[["ci_low", "ci_high"]].isna().all(axis=None)
+    assert one["score_high"].iloc[-1] == 1
+    assert reliability(np.empty(0), np.empty(0, bool), np.empty(0, int), **ends).empty
 
 
 def test_interval_of_a_mean_draws_whole_units():
@@ -179,7 +196,7 @@ def test_tested_elements_take_the_best_link_of_every_method():
     links |= {"distance": [-1000, 40_000, 5], "correlation": [-0.8, 0.1, 0.2], "is_promoter": [False, True, False]}
     elements = pd.DataFrame({"chrom": "chr1", "start": [150, 950, 5000], "end": [950, 960, 5100]})
     elements = elements.assign(gene=["g", "h", "g"], truth=[True, False, True])
-    found = grn.best_of_elements(elements, pd.DataFrame(links), peaks)
+    found = best_of_elements(elements, pd.DataFrame(links), peaks)
     # The first element spans both peaks; the third has no peak.
     assert found["gene"].tolist() == ["g", "h"]
     assert found["truth"].tolist() == [True, False]
@@ -194,12 +211,13 @@ def test_tested_elements_take_the_best_link_of_every_method():
     [
         ("chrom\tstart\tend\tgene\nchr1\t1\t2\tg\n", "has no column truth"),
         ("chrom\tstart\tend\tgene\ttruth\nchr1\t1\t2\tg\tmaybe\n", "truth is 'maybe'"),
+        ("chrom\tstart\tend\tgene\ttruth\nchr1\t1\tx\tg\ttrue\n", r"start, end are \['1', 'x'\]"),
     ],
 )
 def test_a_bad_table_of_elements_is_told(tmp_path, text, problem):
     (tmp_path / "elements.tsv").write_text(text)
     with pytest.raises(InputError, match=problem):
-        grn.read_elements(tmp_path / "elements.tsv")
+        read_elements(tmp_path / "elements.tsv")
 
 
 def test_scores_from_links_alone_do_not_tell_tfs_apart():

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from regulonformer.errors import InputError
-from regulonformer.model.attention import pool_slots
 from regulonformer.model.batch import MASKED, MISSING, CellBatch, RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.embedding import TokenEmbedding
 from regulonformer.model.encoder import Regulonformer
 from regulonformer.model.heads import negative_binomial_nll
+from regulonformer.model.pooling import FreePooling, Genome, Places, RegulonPooling
 
 N_GENES, N_TFS = 60, 5
 
@@ -23,11 +23,11 @@ def edges(n_genes=N_GENES, n_tfs=N_TFS):
     return RegulonEdges(slots, torch.cat(genes), torch.rand(len(slots), generator=generator) + 0.1, torch.arange(n_tfs))
 
 
-def model(n_genes=N_GENES, **sizes):
+def model(n_genes=N_GENES, n_tfs=N_TFS, **sizes):
     torch.manual_seed(1)
     config = ModelConfig.from_dict({"width": 16, "heads": 2, "slots": 6, "dropout": 0.0} | sizes)
     log_mean = torch.full((n_genes, 2), -np.log(n_genes))
-    return Regulonformer(config, n_genes, edges(n_genes), log_mean).eval()
+    return Regulonformer(config, n_genes, edges(n_genes, n_tfs), log_mean, n_tfs=n_tfs).eval()
 
 
 def cells(n_cells=3, n_tokens=20, n_genes=N_GENES, seed=0):
@@ -44,33 +44,75 @@ def columns(batch, order):
     return CellBatch(*(part[:, order] for part in batch[:-1]), batch.library_B2)
 
 
+KINDS = ["regulon", "tf", "explorer"]
+
+
 def test_all_genes_active_equals_the_dense_reference():
-    network, batch = model(), cells(n_tokens=N_GENES)
+    network, batch = model(layers=KINDS), cells(n_tokens=N_GENES)
     sparse, dense = network(batch), network(batch, dense=True)
     torch.testing.assert_close(sparse.tokens_BTD, dense.tokens_BTD, atol=1e-5, rtol=0)
     torch.testing.assert_close(sparse.cell_BD, dense.cell_BD, atol=1e-5, rtol=0)
 
 
-def test_one_layer_equals_the_dense_reference_with_silent_genes():
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_layer_equals_the_dense_reference_with_silent_genes(kind):
     # Silent genes differ from the reference only in what earlier layers would have made of them.
-    for kind in ("regulon", "explorer"):
-        network, batch = model(layers=[kind]), cells()
-        sparse, dense = network(batch), network(batch, dense=True)
-        torch.testing.assert_close(sparse.tokens_BTD, dense.tokens_BTD, atol=1e-5, rtol=0)
-        torch.testing.assert_close(sparse.cell_BD, dense.cell_BD, atol=1e-5, rtol=0)
+    network, batch = model(layers=[kind]), cells()
+    sparse, dense = network(batch), network(batch, dense=True)
+    torch.testing.assert_close(sparse.tokens_BTD, dense.tokens_BTD, atol=1e-5, rtol=0)
+    torch.testing.assert_close(sparse.cell_BD, dense.cell_BD, atol=1e-5, rtol=0)
 
 
-def test_gain_of_one_pools_over_every_gene():
+@pytest.mark.parametrize(
+    "pooling", [RegulonPooling(edges()), FreePooling(16, 4), FreePooling(16, 4, N_TFS)], ids=KINDS[:1] + ["free", "tf"]
+)
+def test_background_and_change_are_the_pool_over_every_gene(pooling):
     torch.manual_seed(0)
-    weights, silent, states = torch.rand(10, 4).softmax(0), torch.randn(1, 10, 8), torch.randn(2, 3, 8)
-    genes = torch.tensor([[1, 4, 7], [0, 2, 9]])
-    slots = pool_slots(
-        weights, states, silent, genes, torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, dtype=torch.long)
+    vectors, silent = torch.randn(N_GENES, 16), torch.randn(2, N_GENES, 16)
+    batch, pattern = cells(), torch.tensor([1, 0, 1])
+    places, genome = Places.of(batch, pattern, N_GENES), Genome(vectors, silent)
+    states = torch.randn(3, 21, 16)
+    background, change = pooling(states - places.gather_silent(genome), places, genome)
+    weights = pooling.weights(vectors)
+    for cell in range(3):
+        every = silent[pattern[cell]].clone()
+        every[batch.genes_BT[cell]] = states[cell, 1:]
+        whole = background[pattern[cell]] + change[cell]
+        torch.testing.assert_close(whole, weights.T @ every[: len(weights)], atol=1e-5, rtol=1e-5)
+
+
+def test_tf_layers_read_tfs_alone():
+    network, batch = model(layers=["tf"]), cells()
+    is_tf = batch.genes_BT < N_TFS
+    targets = batch._replace(rna_BT=torch.where(is_tf, batch.rna_BT, batch.rna_BT + 2))
+    tfs = batch._replace(rna_BT=torch.where(is_tf, batch.rna_BT + 2, batch.rna_BT))
+    torch.testing.assert_close(network(targets).cell_BD, network(batch).cell_BD, atol=0, rtol=0)
+    assert not torch.allclose(network(tfs).cell_BD, network(batch).cell_BD, atol=1e-3)
+    with pytest.raises(InputError, match="no gene is one"):
+        Regulonformer(ModelConfig(layers=["tf"]), N_GENES, edges(), torch.zeros(N_GENES, 2))
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_only_the_tokens_asked_for_are_computed_and_they_are_the_same(dense):
+    network, batch = model(), cells()
+    batch.pad_BT[2, 15:] = True
+    read = torch.tensor([[3, 1, 19], [0, 0, 2], [14, 15, 5]])
+    whole, part = network(batch, dense=dense), network(batch, dense=dense, read_BT=read)
+    torch.testing.assert_close(part.cell_BD, whole.cell_BD, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        part.tokens_BTD, whole.tokens_BTD[torch.arange(3)[:, None], read], atol=1e-6, rtol=0
     )
-    for cell in range(2):
-        every = silent[0].clone()
-        every[genes[cell]] = states[cell]
-        torch.testing.assert_close(slots[cell], weights.T @ every)
+    assert (part.tokens_BTD[2, 1] == 0).all(), "padding"
+    assert network(batch, dense=dense, read_BT=read[:, :0]).tokens_BTD.shape == (3, 0, 16)
+
+
+def test_bfloat16_is_near_float32_and_gives_float32():
+    network, batch = model(layers=KINDS), cells()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network(batch)
+    assert half.cell_BD.dtype == half.tokens_BTD.dtype == torch.float32
+    error = (half.cell_BD - network(batch).cell_BD).square().mean().sqrt()
+    assert 0 < error < 0.03, "the last norm brings states to a spread of 1"
 
 
 def test_silent_gene_adds_nothing_but_its_input_state():
@@ -148,7 +190,7 @@ def test_values_blend_and_pass_gradients():
 def test_regulon_slots_are_the_tfs_and_their_targets():
     network, regulons = model(), edges()
     pooling = network.layers[0].pooling
-    weights = pooling(network.embedding.gene_vectors.weight)
+    weights = pooling.weights(network.embedding.gene_vectors.weight)
     assert weights.shape == (N_GENES, N_TFS)
     torch.testing.assert_close(weights.sum(0), torch.ones(N_TFS))
     for slot in range(N_TFS):
@@ -166,11 +208,13 @@ def test_keys_and_values_share_no_storage():
         assert not torch.equal(weights[1], weights[2])
 
 
-@pytest.mark.parametrize("kind", ["regulon", "explorer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_scale_of_keys_survives_a_panel_cut(kind):
     spread = {}
     for n_genes in (4000, 400):
-        network = model(n_genes, layers=[kind], width=64, slots=64)
+        network = model(n_genes, n_tfs=64, layers=[kind], width=64, slots=64)
+        # The same projection for both: what is measured is the scale of what it projects.
+        torch.nn.init.normal_(network.layers[0].attention.k_proj.weight, generator=torch.Generator().manual_seed(2))
         batch = cells(4, 100, n_genes)
         keys = []
         network.layers[0].attention.k_proj.register_forward_hook(lambda _, __, out, keys=keys: keys.append(out))
@@ -181,11 +225,20 @@ def test_scale_of_keys_survives_a_panel_cut(kind):
 
 def test_attention_of_the_pooling_token_is_readable():
     network, batch = model(), cells()
-    attention = network(batch, attention=True).attention
+    attention = network(batch, attention="cell").attention
     assert [part.shape for part in attention] == [(3, N_TFS), (3, 6), (3, N_TFS), (3, 6)]
     for part in attention:
         torch.testing.assert_close(part.sum(1), torch.ones(3))
     assert network(batch).attention is None
+
+
+def test_attention_of_genes_over_regulons_is_readable():
+    network, batch = model(), cells()
+    attention = network.gene_attention(batch)
+    assert attention.shape == (3, 20, N_TFS)
+    torch.testing.assert_close(attention.sum(-1), torch.ones(3, 20))
+    with pytest.raises(InputError, match="no regulon layer"):
+        model(layers=["explorer"]).gene_attention(batch)
 
 
 def test_untrained_heads_predict_the_mean_profile():

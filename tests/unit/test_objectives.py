@@ -8,6 +8,7 @@ from regulonformer.errors import InputError
 from regulonformer.model.batch import MASKED, MISSING, CellBatch, RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.encoder import Regulonformer
+from regulonformer.objectives import make_objective
 from regulonformer.objectives.masked import MaskedConfig, MaskedModelling, counts, score
 
 N_GENES, N_ACTIVE = 60, 20
@@ -42,7 +43,7 @@ def test_targets_belong_to_their_gene_and_modality():
     for cell in range(4):
         matrix[cell, 0, batch.genes_BT[cell]] = batch.rna_counts_BT[cell]
         matrix[cell, 1, batch.genes_BT[cell]] = batch.atac_counts_BT[cell]
-    masked = objective().mask(batch, seeded()).batch
+    masked = objective().prepare(batch, seeded()).batch
     targets = counts(masked)
     for cell, token in (~masked.pad_BT).nonzero().tolist():
         for modality in range(2):
@@ -51,7 +52,7 @@ def test_targets_belong_to_their_gene_and_modality():
 
 def test_masks_hide_what_is_scored_and_nothing_else():
     batch = cells(64)
-    masked = objective(fraction=0.25, rna_only=0.3, atac_only=0.5).mask(batch, seeded())
+    masked = objective(fraction=0.25, rna_only=0.3, atac_only=0.5).prepare(batch, seeded())
     hidden = torch.stack([masked.batch.rna_state_BT == MASKED, masked.batch.atac_state_BT == MASKED], dim=-1)
     assert torch.equal(hidden, masked.scored_BTM)
     scored = masked.scored_BTM.any(-1)
@@ -66,7 +67,7 @@ def test_masks_hide_what_is_scored_and_nothing_else():
 
 
 def test_sampled_zeros_are_silent_genes_and_no_gene_comes_twice():
-    masked = objective(zero_fraction=3.0).mask(cells(16), seeded()).batch
+    masked = objective(zero_fraction=3.0).prepare(cells(16), seeded()).batch
     for cell in range(16):
         genes = masked.genes_BT[cell][~masked.pad_BT[cell]]
         assert len(genes.unique()) == len(genes)
@@ -74,7 +75,7 @@ def test_sampled_zeros_are_silent_genes_and_no_gene_comes_twice():
 
 
 def test_weights_make_the_scored_entries_stand_for_the_whole_profile():
-    masked = objective().mask(cells(8), seeded())
+    masked = objective().prepare(cells(8), seeded())
     scored = masked.scored_BTM.any(-1)
     # A quarter of 20 active and of 40 silent genes.
     torch.testing.assert_close((masked.weight_BT * scored)[:, :N_ACTIVE].sum(1), torch.full((8,), 5.0))
@@ -84,7 +85,7 @@ def test_weights_make_the_scored_entries_stand_for_the_whole_profile():
 def test_missing_modality_is_neither_masked_nor_scored():
     batch = cells(8)
     batch = batch._replace(atac_state_BT=torch.full_like(batch.atac_state_BT, MISSING))
-    masked = objective().mask(batch, seeded())
+    masked = objective().prepare(batch, seeded())
     assert (masked.batch.atac_state_BT == MISSING).all() and not masked.scored_BTM[..., 1].any()
     assert (masked.scored_BTM[..., 0].sum(1) == 10).all(), "what would hide accessibility hides RNA"
     result = objective()(model(), batch, seeded())
@@ -98,7 +99,7 @@ def test_untrained_model_stands_on_the_floor():
 
 def test_loss_counts_scored_entries_only():
     network = model()
-    masked = objective().mask(cells(), seeded())
+    masked = objective().prepare(cells(), seeded())
     encoded = network(masked.batch)
     before = score(network, encoded, masked).nll_M
     unscored = ~masked.scored_BTM[..., 0]
@@ -142,10 +143,51 @@ def test_one_batch_can_be_overfitted():
     assert (result.nll_M < 0.8 * first).all()
 
 
+def test_losses_of_parts_add_up_to_that_of_the_batch():
+    """Also where cells of one part lack a modality that those of another have."""
+    network, batch = model(), cells(5)
+    for head in (network.heads.from_token, network.heads.from_cell):
+        torch.nn.init.normal_(head.weight, std=0.1)
+    lacks = torch.zeros_like(batch.atac_state_BT)
+    lacks[3:] = MISSING
+    prepared = objective().prepare(batch._replace(atac_state_BT=lacks), seeded())
+    whole = objective().loss(network, prepared)
+    parts = [objective().loss(network, prepared.part(rows)) for rows in (slice(0, 2), slice(2, 3), slice(3, 5))]
+    for name in whole._fields:
+        torch.testing.assert_close(sum(getattr(part, name) for part in parts), getattr(whole, name), msg=name)
+
+
+def test_profile_is_that_of_the_whole_cell_before_masking():
+    batch = cells(4)
+    prepared = objective(profile_genes=25).prepare(batch, seeded())
+    full = counts(batch.every_gene(N_GENES))
+    assert len(prepared.genes_G.unique()) == 25
+    assert torch.equal(prepared.profile_BGM, full[:, prepared.genes_G])
+
+
+def test_half_precision_stays_within_its_digits():
+    prepared, network = objective().prepare(cells(8), seeded()), model()
+    for head in (network.heads.from_token, network.heads.from_cell):
+        torch.nn.init.normal_(head.weight, std=0.1)
+    exact = objective().loss(network, prepared)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = objective().loss(network, prepared)
+    assert rounded.loss.dtype == torch.float32 and rounded.loss != exact.loss
+    torch.testing.assert_close(rounded.loss, exact.loss, rtol=0.01, atol=0.0)
+    assert torch.equal(rounded.floor_M, exact.floor_M), "the floor needs no model"
+
+
+def test_objectives_go_by_name():
+    assert isinstance(make_objective({}, N_GENES), MaskedModelling)
+    assert make_objective({"name": "masked", "fraction": 0.5}, N_GENES).config.fraction == 0.5
+    with pytest.raises(InputError, match="unknown objective 'mask'.*Known are masked, values"):
+        make_objective({"name": "mask"}, N_GENES)
+
+
 def test_same_seed_same_masks():
-    one, other = (objective().mask(cells(), seeded(5)) for _ in range(2))
+    one, other = (objective().prepare(cells(), seeded(5)) for _ in range(2))
     assert torch.equal(one.batch.genes_BT, other.batch.genes_BT) and torch.equal(one.scored_BTM, other.scored_BTM)
-    assert not torch.equal(one.scored_BTM, objective().mask(cells(), seeded(6)).scored_BTM)
+    assert not torch.equal(one.scored_BTM, objective().prepare(cells(), seeded(6)).scored_BTM)
 
 
 @pytest.mark.parametrize("settings", [{"share": 1}, {"fraction": 0}, {"rna_only": 0.7, "atac_only": 0.7}])
@@ -156,7 +198,7 @@ def test_bad_settings_are_refused(settings):
 
 def test_floor_is_the_mean_profile_of_the_buffers():
     network = model()
-    masked = objective().mask(cells(), seeded())
+    masked = objective().prepare(cells(), seeded())
     with torch.no_grad():
         network.heads.from_token.bias += 1
     result = score(network, network(masked.batch), masked)

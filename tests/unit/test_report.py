@@ -17,7 +17,7 @@ from regulonformer.report import figures_qc
 from regulonformer.report.activity import most_specific, top_of_groups
 from regulonformer.report.comparison import compare, pooled_scores
 from regulonformer.report.evidence import read_evidence
-from regulonformer.report.figures_links import edge_model, link_calibration
+from regulonformer.report.figures_links import edge_model, link_calibration, reliability
 from regulonformer.report.names import METRICS, duration, listed, percent
 from regulonformer.report.style import palette, theme
 from regulonformer.report.tables import (
@@ -86,6 +86,14 @@ def judged_regulons():
     ]
     table = pd.DataFrame(rows, columns=["method", "dataset", "metric", "value", "ci_low", "ci_high"])
     return table.assign(fold="pooled", seed="all")
+
+
+def reliability_table():
+    """Three levels of the score, of which the last claims too much and has no interval."""
+    columns = ["score_low", "score_high", "pairs", "mean_score", "share_true", "ci_low", "ci_high"]
+    rows = [(0.1, 0.2, 900, 0.15, 0.2, 0.17, 0.23), (0.5, 0.6, 90, 0.55, 0.5, 0.4, 0.6)]
+    rows.append((0.9, 1.0, 9, 0.95, 0.6, np.nan, np.nan))
+    return pd.DataFrame(rows, columns=columns).assign(dataset="toy: TF-gene, simulated truth")
 
 
 class Inputs:
@@ -287,11 +295,17 @@ class Inputs:
             "python": "3.11.4",
             "packages": {"torch": "2.13.0", "scanpy": "1.11.5"},
             "wall_seconds": 61.0,
+            "n_parameters": 54_321,
+            "steps_taken": 300,
+            "trained_on": self.samples[:-1],
+            "n_train_cells": 800,
             "held_out": [self.samples[-1]],
+            "n_validation_cells": 400,
         }
         self.paths["pretrain_run"] = self._json("pretrain/regulon/run.json", record)
         shape = {"width": 64, "heads": 4, "layers": ["regulon", "explorer", "regulon", "explorer"], "slots": 64}
-        self.paths["pretrain_config"] = self._json("pretrain/regulon/config.json", {"model": shape})
+        config = {"model": shape, "recipe": "regulon", "n_genes": 900, "regulons": ["TF0", "TF1"]}
+        self.paths["pretrain_config"] = self._json("pretrain/regulon/config.json", config)
         self.paths["benchmarks"] = [
             self._table(f"benchmarks/{name}.tsv", pd.DataFrame({"s": [seconds], "max_rss": [memory]}))
             for name, seconds, memory in (
@@ -330,6 +344,7 @@ class Inputs:
             predictions.append(table)
         self.paths["annotation"] = self._table("evaluate/annotation.tsv", self._scores())
         self.paths["grn"] = self._table("evaluate/grn.tsv", judged_regulons())
+        self.paths["grn_reliability"] = self._table("evaluate/grn_reliability.tsv", reliability_table())
 
     def _scores(self):
         rows = []
@@ -384,6 +399,7 @@ ALL_OF_THE_PRIOR = [
     "regulon_summary",
     "regulon_activity",
     "grn",
+    "grn_reliability",
     "multiome",
     "embedding",
 ]
@@ -401,13 +417,24 @@ def page(made, tmp_path_factory):
     return folder, made.write(folder)
 
 
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are made but not written, which takes most of a page's time; `page` writes every one of them."""
+
+    def anchor(figure, name, folder, dpi):
+        return f'<svg data-name="{name}"></svg>'
+
+    monkeypatch.setattr("regulonformer.report.blocks.write_figure", anchor)
+
+
 def sections_of(html):
     return re.findall(r'<section id="(\w+)">', html)
 
 
 def test_all_sections_and_figures_are_there(page):
     folder, html = page
-    expected = ["summary", "data", "cells", "regulons", "pretraining", "annotation", "drivers", "methods", "settings"]
+    expected = ["summary", "data", "cells", "regulons", "model", "pretraining", "annotation", "drivers"]
+    expected += ["methods", "settings"]
     assert sections_of(html) == expected
     assert html.count("<figure") == html.count("<svg") == len(list((folder / "figures").glob("*.svg"))) >= 13
     stems = {
@@ -443,11 +470,18 @@ def test_counts_lost_between_peak_sets_are_shown(page):
     assert "donor1 matrix with other peaks 9,000 3 41 2" in text
 
 
+def test_the_model_is_described_and_its_card_is_named(page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page[1]).split())
+    assert "Parameters 54,321 Genes 900 Regulons 2 Layers regulon, explorer, regulon, explorer" in text
+    assert "Held out 400 cells of donor" in text and "pretrain/*/README.md" in text
+
+
 def test_names_without_a_gene_are_counted_with_examples(page):
     text = " ".join(re.sub(r"<[^>]+>", " ", page[1]).split())
     assert "net.csv no such gene 7 Gone0, Gone1, Gone2, Gone3, Gone4 and 2 more" in text
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_smaller_goal_leaves_sections_out(made, tmp_path):
     html = made.write(tmp_path, only=MATRICES)
     assert sections_of(html) == ["summary", "data", "cells", "methods", "settings"]
@@ -458,10 +492,12 @@ def test_no_results_at_all_still_make_a_page(tmp_path, made):
     assert sections_of(made.write(tmp_path, only=[])) == ["summary", "methods", "settings"]
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     ("missing", "gone"),
     [
-        (["link_summary", "grn"], {"link_calibration", "forest_TF_gene__simulated_truth"}),
+        (["link_summary", "grn"], {"link_calibration", "forest_TF_gene__simulated_truth", "reliability"}),
+        (["grn_reliability"], {"reliability"}),
         (["regulon_summary", "multiome"], {"edge_model"}),
         (["regulon_activity", "embedding"], {"regulon_activity"}),
         (["multiome", "embedding", "links"], {"regulon_activity"}),
@@ -470,6 +506,7 @@ def test_no_results_at_all_still_make_a_page(tmp_path, made):
 def test_inputs_of_the_regulons_may_be_missing(made, tmp_path, missing, gone):
     html = made.write(tmp_path, only=[name for name in ALL_OF_THE_PRIOR if name not in missing])
     everything = {"link_calibration", "edge_model", "regulon_activity", "forest_TF_gene__simulated_truth"}
+    everything.add("reliability")
     assert {stem for stem in everything if f'id="{stem}"' in html} == everything - gone
     assert {'id="top_regulons"', 'id="edge_evidence"', 'id="regulon_overview"'} <= set(re.findall(r'id="\w+"', html))
 
@@ -514,6 +551,7 @@ def test_differences_of_activity_are_read_in_blocks(made, monkeypatch):
         np.testing.assert_allclose(row, expected, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_one_library_without_labels_has_no_groups(tmp_path):
     one = Inputs(tmp_path / "one", libraries=1)
     html = one.write(tmp_path / "report", config={"run": "one"}, only=ALL_OF_THE_PRIOR)
@@ -536,6 +574,21 @@ def test_calibration_shows_uniform_controls_and_the_excess_of_candidates():
     assert [row[0] for row in table.rows] == ["Null controls", "Just out of reach", "Candidate pairs"]
     assert 0.7 < float(table.rows[0][2]) < 1.3 and float(table.rows[2][2]) > 3
     assert calibration_table({"cells": 3}) is None
+
+
+def test_reliability_is_drawn_as_it_was_measured():
+    table = reliability_table()
+    other = table.assign(dataset="toy: CRE-gene, simulated truth", share_true=0.0, ci_low=0.0, ci_high=0.0)
+    with theme():
+        figure = reliability(pd.concat([table, other]))
+        first, second, *counts = figure.axes
+        assert first.get_title(loc="left") == "toy: TF-gene, simulated truth"
+        diagonal, curve = first.get_lines()[:2]
+        assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
+        np.testing.assert_allclose(curve.get_xydata(), table[["mean_score", "share_true"]])
+        assert not second.get_lines()[1].get_ydata().any()
+        assert [bar.get_height() for bar in counts[0].patches] == [900, 90, 9]
+        assert reliability(table.head(0)) is None
 
 
 def test_judgement_is_explained_and_claims_no_more_than_intervals_allow(made, page):
@@ -639,6 +692,7 @@ def test_limits_stand_per_metric_and_library():
     ]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_unknown_input_name_and_unknown_colour_are_refused(made, tmp_path):
     with pytest.raises(ValueError, match="regulon_tabel"):
         read_evidence({"regulon_tabel": "x"})

@@ -1,23 +1,22 @@
-from pathlib import Path
-
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
-import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 import embed_cells
 import pretrain_model
 import regulonformer
 from regulonformer.corpus.encoding import encode_cells
+from regulonformer.corpus.sampler import EpochSampler, hold_out, length_sorted
 from regulonformer.corpus.shards import Corpus, write_counts
 from regulonformer.errors import InputError
 from regulonformer.io.store import read_json, write_parquet, write_tsv
-from regulonformer.model.config import ModelConfig
-from regulonformer.objectives.masked import MaskedConfig
-from regulonformer.training.checkpoint import Checkpoint, load_model
+from regulonformer.pretrained import load_model
+from regulonformer.training.checkpoint import Checkpoint
 from regulonformer.training.loop import Trainer, decayed_groups
 from regulonformer.training.schedule import warmup_cosine
 
@@ -40,9 +39,14 @@ SETTINGS = {
     "validate_steps": 4,
     "patience": None,
     "checkpoint_steps": 5,
+    "precision": "float32",
+    "accumulate": 1,
+    "processes": 1,
+    "compile": False,
     "seed": 0,
 }
-FILES = ["model.safetensors", "config.json", "vocabulary.tsv", "metrics.tsv"]
+FILES = ["model.safetensors", "config.json", "vocabulary.tsv"]
+COSTS = ["cells_per_second", "memory_gb"]
 
 
 @pytest.fixture(scope="module")
@@ -94,57 +98,81 @@ def finished(world, tmp_path_factory):
 
 def test_outputs(finished):
     metrics = pd.read_csv(finished / "metrics.tsv", sep="\t")
-    expected = ["step", "split", "loss_rna", "floor_rna", "loss_atac", "floor_atac", "learning_rate"]
-    assert metrics.columns.tolist() == expected
+    losses = ["loss_rna", "floor_rna", "loss_atac", "floor_atac"]
+    assert metrics.columns.tolist() == ["step", "split", *losses, "learning_rate", *COSTS]
     assert metrics["step"].tolist() == [4, 4, 8, 8, 12, 12]
     assert metrics["split"].tolist() == ["train", "validation"] * 3
     assert np.isfinite(metrics.drop(columns="split")).all(axis=None)
     run = read_json(finished / "run.json")
     assert run["n_parameters"] > 0 and run["n_train_cells"] == 60 and run["n_validation_cells"] == 30
+    assert (run["precision"], run["processes"], run["compile"]) == ("float32", 1, False)
     assert read_json(finished / "config.json")["regulons"] == ["g0", "g1", "g2", "Unmeasured"]
     assert not list((finished / "checkpoints").glob("*")), "a run that ended leaves no checkpoint"
 
 
+def assert_same_run(folder, expected):
+    """Same bytes, but for what the run cost."""
+    for name in FILES:
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+    curves, expected_curves = (
+        pd.read_csv(run / "metrics.tsv", sep="\t").drop(columns=COSTS) for run in (folder, expected)
+    )
+    pd.testing.assert_frame_equal(curves, expected_curves, check_exact=True)
+
+
+def kill_at(monkeypatch, step):
+    """Let runs die before they take a step."""
+    take_step = Trainer._take_step
+
+    def killed(self, *batch):
+        if self.step == step:
+            raise KeyboardInterrupt
+        return take_step(self, *batch)
+
+    monkeypatch.setattr(Trainer, "_take_step", killed)
+
+
 def test_same_seed_same_bytes(world, finished, tmp_path):
     pretrain(world, tmp_path)
-    for name in FILES:
-        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
+    assert_same_run(tmp_path, finished)
 
 
-def test_killed_run_ends_with_the_same_bytes(world, finished, tmp_path, monkeypatch):
-    take_step = Trainer._take_step
+# Validated each step and, by decree, best after the first: it is killed while it waits, and stops at step 9.
+STOPPED = {"steps": 40, "validate_steps": 1, "patience": 8, "accumulate": 3}
 
-    def killed(self, batch):
-        if self.step == 8:
-            raise KeyboardInterrupt
-        return take_step(self, batch)
 
-    monkeypatch.setattr(Trainer, "_take_step", killed)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(world, tmp_path)
-    assert len(list((tmp_path / "checkpoints").glob("tiny_*/state.pt"))) == 1
-    assert not (tmp_path / "model.safetensors").exists()
+@pytest.mark.parametrize("changes", [{}, STOPPED], ids=["plain", "parts and patience"])
+def test_killed_run_ends_with_the_same_bytes(world, tmp_path, monkeypatch, changes):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    if changes:
+        worse = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+        monkeypatch.setattr(Trainer, "validate", lambda self: torch.ones(3, 2) + worse * self.step)
+    pretrain(world, whole, **changes)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_at(patch, 8)
+        pretrain(world, resumed, **changes)
+    assert len(list((resumed / "checkpoints").glob("tiny_*/state.pt"))) == 1
+    assert not (resumed / "model.safetensors").exists()
 
     taken = []
-    monkeypatch.setattr(Trainer, "_take_step", lambda self, batch: taken.append(self.step) or take_step(self, batch))
-    pretrain(world, tmp_path)
-    assert taken == list(range(5, 12)), "from the checkpoint on, not from the start"
-    for name in FILES:
-        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
+    with pytest.MonkeyPatch.context() as patch:
+        take_step = Trainer._take_step
+        patch.setattr(Trainer, "_take_step", lambda self, *batch: taken.append(self.step) or take_step(self, *batch))
+        pretrain(world, resumed, **changes)
+    assert taken[0] == 5, "from the checkpoint on, not from the start"
+    assert taken[-1] == read_json(whole / "run.json")["steps_taken"] - 1 == (8 if changes else 11)
+    assert_same_run(resumed, whole)
 
 
-def test_other_settings_do_not_take_up_a_checkpoint(world, tmp_path, monkeypatch):
-    def killed(self, batch):
-        if self.step == 6:
-            raise KeyboardInterrupt
-        return take_step(self, batch)
-
-    take_step = Trainer._take_step
-    monkeypatch.setattr(Trainer, "_take_step", killed)
-    for seed in (0, 1):
+def test_other_settings_or_code_do_not_take_up_a_checkpoint(world, tmp_path, monkeypatch):
+    kill_at(monkeypatch, 6)
+    module = tmp_path / "module.py"
+    monkeypatch.setattr(pretrain_model, "modules_of", lambda script, root: [module])
+    for seed, code in [(0, "x = 1"), (1, "x = 1"), (0, "x = 2"), (0, "x = 1")]:
+        module.write_text(code)
         with pytest.raises(KeyboardInterrupt):
             pretrain(world, tmp_path, seed=seed)
-    assert len(list((tmp_path / "checkpoints").glob("tiny_*"))) == 2
+    assert len(list((tmp_path / "checkpoints").glob("tiny_*"))) == 3
 
 
 def test_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
@@ -164,12 +192,25 @@ def test_training_goes_below_the_floor(world, tmp_path):
     assert last["loss_atac"] < last["floor_atac"]
 
 
-def test_patience_stops_early_and_keeps_the_best(world, tmp_path):
-    # A rate this high makes the model worse at once.
-    pretrain(world, tmp_path, steps=60, learning_rate=3.0, validate_steps=2, patience=2)
+@pytest.mark.parametrize("loss", ["huber", "bins"])
+def test_values_are_learned_and_saved_too(world, tmp_path, loss):
+    recipe = SETTINGS["recipe_settings"] | {"objective": {"name": "values", "fraction": 0.25, "loss": loss}}
+    pretrain(world, tmp_path, recipe_settings=recipe, steps=60, learning_rate=1.0e-2, validate_steps=60)
+    last = pd.read_csv(tmp_path / "metrics.tsv", sep="\t").iloc[-1]
+    # Half of the cells are in each state, so the mean profile is far off, and its floor is not that of zeros.
+    assert last["split"] == "validation" and last["loss_rna"] < 0.9 * last["floor_rna"]
+    reloaded = load_model(tmp_path).model
+    assert reloaded.config.predicts == {"huber": "values", "bins": "bins"}[loss]
+    assert reloaded.heads.start.any(), "the mean profile is saved with the model"
+
+
+@pytest.mark.parametrize("rate", [3.0, 30.0], ids=["worse at once", "not a number in the end"])
+def test_patience_stops_early_and_keeps_the_best(world, tmp_path, rate):
+    pretrain(world, tmp_path, steps=60, learning_rate=rate, validate_steps=2, patience=3)
     metrics = pd.read_csv(tmp_path / "metrics.tsv", sep="\t")
     assert metrics["step"].max() < 60
     assert read_json(tmp_path / "run.json")["steps_taken"] == metrics["step"].max()
+    assert torch.isfinite(load_model(tmp_path).model.embedding.gene_vectors.weight).all()
 
 
 def test_saved_model_is_the_model(finished, world):
@@ -236,10 +277,21 @@ def test_only_linear_weights_decay(finished):
     assert len(decayed["params"]) + len(kept["params"]) == len(names)
 
 
-def test_recipes_of_the_project_are_valid():
-    recipes = sorted((Path(__file__).parents[2] / "config" / "recipes").glob("*.yaml"))
-    assert recipes
-    for file in recipes:
-        recipe = yaml.safe_load(file.read_text())
-        ModelConfig.from_dict(recipe["model"])
-        MaskedConfig.from_dict(recipe["objective"])
+@given(
+    n_cells=st.integers(1, 300),
+    n_libraries=st.integers(1, 4),
+    batch_cells=st.integers(1, 64),
+    seed=st.integers(0, 2**31),
+)
+def test_each_cell_is_trained_on_once_an_epoch_or_watched(n_cells, n_libraries, batch_cells, seed):
+    rng = np.random.default_rng(seed)
+    cells = pd.DataFrame({"sample": np.resize([f"s{i}" for i in range(n_libraries)], n_cells)})
+    held = hold_out(cells, "auto", seed)
+    last = (cells["sample"] == cells["sample"].max()).sum()
+    assert held.sum() == (round(n_cells * 0.1) if cells["sample"].nunique() == 1 else last)
+    train, validation, lengths = np.flatnonzero(~held), np.flatnonzero(held), rng.integers(1, 99, n_cells)
+    sampler = EpochSampler(train, lengths[train], batch_cells, seed)
+    epoch = [sampler.batch(step) for step in range(sampler.batches_per_epoch)]
+    assert np.array_equal(np.sort(np.concatenate(epoch)), train) and max(map(len, epoch)) <= batch_cells
+    watched = [*length_sorted(validation, lengths[validation], batch_cells)] if len(validation) else []
+    assert np.array_equal(np.sort(np.concatenate([*watched, []])), validation)

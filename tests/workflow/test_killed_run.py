@@ -35,6 +35,13 @@ def kill_after_first_checkpoint(project, command, folder):
     return run.communicate(timeout=60)[0]
 
 
+def contents(folder):
+    """What a model folder holds, but for what the run cost."""
+    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.name not in ("run.json", "README.md")}
+    rows = [line.split(b"\t")[:-2] for line in files["metrics.tsv"].splitlines()]
+    return files | {"metrics.tsv": rows}
+
+
 def test_killed_pretraining_ends_with_the_same_bytes(small_run, tmp_path):
     settings = yaml.safe_load((small_run.root / SMALL).read_text())
     settings["pretrain"].update(steps=STEPS, checkpoint_steps=EVERY)
@@ -44,7 +51,7 @@ def test_killed_pretraining_ends_with_the_same_bytes(small_run, tmp_path):
     model, checkpoints = small_run.root / target, small_run.root / "results/small/checkpoints"
 
     small_run.snakemake(target, "--configfile", config)
-    uninterrupted = {file.name: file.read_bytes() for file in model.parent.iterdir() if file.name != "run.json"}
+    uninterrupted = contents(model.parent)
     assert not any(checkpoints.rglob("*.pt"))
 
     for file in model.parent.iterdir():
@@ -56,7 +63,7 @@ def test_killed_pretraining_ends_with_the_same_bytes(small_run, tmp_path):
 
     done = small_run.snakemake(target, "--configfile", config)
     assert "resuming at step" in done.stdout
-    resumed = {file.name: file.read_bytes() for file in model.parent.iterdir() if file.name != "run.json"}
+    resumed = contents(model.parent)
     assert resumed == uninterrupted
     # Leave the checkout as the other tests expect it.
     small_run.snakemake("--configfile", SMALL)

@@ -30,6 +30,7 @@ WHOLE = {
     "build_corpus": 1,
     "pretrain_model": 1,
     "embed_cells": 1,
+    "evaluate_pretraining": 1,
     "run_baselines": 1,
     "evaluate_annotation": 1,
     "attribute_task": 1,
@@ -43,6 +44,14 @@ def test_demo_plans_every_rule(project):
 
 def test_small_plans_one_seed(project):
     assert project.planned(*SMALL) == WHOLE | {"finetune_task": 3}
+
+
+def test_ablation_is_trained_where_variants_are_named(project):
+    assert project.planned(*SMALL, "--config", "ablation={variants: [shuffled]}")["ablate_model"] == 1
+    target = "results/small/evaluate/ablation.tsv"
+    alone = project.planned("--keep-going", target, *SMALL)
+    assert alone["ablate_model"] == 1
+    assert not {"pretrain_model", "write_report"} & alone.keys()
 
 
 def test_dry_run_is_quick(project):
@@ -59,7 +68,7 @@ def test_k562_ends_with_matrices(project, real_data):
 def test_pbmc_ends_with_embedding_and_scans_no_motif(project, real_data):
     plan = project.planned("--configfile", "config/examples/pbmc_40cells.yaml")
     regulons = {"link_peaks": 1, "build_regulons": 1, "score_regulons": 1, "resample_regulons": 1, "evaluate_grn": 1}
-    model = {"build_corpus": 1, "pretrain_model": 1, "embed_cells": 1}
+    model = {"build_corpus": 1, "pretrain_model": 1, "embed_cells": 1, "evaluate_pretraining": 1}
     assert plan == UP_TO_MATRICES | regulons | model | {"write_report": 1}
 
 

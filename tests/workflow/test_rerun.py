@@ -9,7 +9,7 @@ SMALL = "tests/config/small.yaml"
 REPORT = {"write_report"}
 JUDGED = {"evaluate_annotation"} | REPORT
 TUNED = {"finetune_task", "attribute_task"} | JUDGED
-TRAINED = {"pretrain_model", "embed_cells"} | TUNED
+TRAINED = {"pretrain_model", "embed_cells", "evaluate_pretraining"} | TUNED
 
 
 @pytest.fixture
@@ -78,8 +78,12 @@ def test_swapped_values_are_noticed(plan):
 
 def test_edited_metric_reruns_evaluation_and_report(plan, edited):
     edited("workflow/scripts/regulonformer/evaluate/metrics.py", "\n# A changed line.\n")
-    # The table of regulon scores shares its columns with the metrics.
-    assert plan() == JUDGED | {"evaluate_grn"}
+    # The tables of regulons and of pretraining share their columns with the metrics.
+    assert plan() == JUDGED | {"evaluate_grn", "evaluate_pretraining"}
+
+
+def test_named_variant_adds_the_ablation_alone(plan):
+    assert plan(lambda settings: settings.update(ablation={"variants": ["shuffled"]})) == {"ablate_model"} | REPORT
 
 
 def test_setting_of_the_judgement_of_regulons_leaves_the_model_alone(plan):

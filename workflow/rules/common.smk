@@ -146,6 +146,8 @@ def report_inputs():
             "pretrain_config": f"<results>/pretrain/{RECIPE}/config.json",
             "embedding": f"<results>/embed/{RECIPE}.h5ad",
             "grn": "<results>/evaluate/grn.tsv",
+            "grn_reliability": "<results>/evaluate/grn_reliability.tsv",
+            "pretraining": "<results>/evaluate/pretraining.tsv",
         }
     if reaches("full"):
         run = "<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}"
@@ -156,6 +158,7 @@ def report_inputs():
             "task_records": runs_of(f"{run}/task.json"),
             "attribution": expand("<results>/explain/{task}/attribution.parquet", task=CONFIG["tasks"]),
             "completeness": expand("<results>/explain/{task}/completeness.json", task=CONFIG["tasks"]),
+            "ablation": given(CONFIG["ablation"]["variants"] and "<results>/evaluate/ablation.tsv"),
         }
     return inputs
 

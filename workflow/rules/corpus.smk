@@ -15,6 +15,7 @@ rule build_corpus:
         cells="<results>/corpus/cells.parquet",
         vocabulary="<results>/corpus/vocabulary.tsv",
         genes="<results>/corpus/genes.tsv",
+        elements="<results>/corpus/elements.parquet",
         unmapped="<results>/corpus/unmapped.tsv",
         summary="<results>/corpus/summary.json",
     log:

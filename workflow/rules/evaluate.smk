@@ -118,6 +118,7 @@ rule evaluate_grn:
             category="Evaluation",
             labels={"what": "regulons and links, with baselines"},
         ),
+        reliability="<results>/evaluate/grn_reliability.tsv",
     log:
         "<logs>/evaluate_grn.log",
     benchmark:
@@ -136,3 +137,78 @@ rule evaluate_grn:
         "Judging regulons and links"
     script:
         "../scripts/evaluate_grn.py"
+
+
+rule evaluate_pretraining:
+    input:
+        model_config=f"<results>/pretrain/{RECIPE}/config.json",
+        model=f"<results>/pretrain/{RECIPE}/model.safetensors",
+        model_vocabulary=f"<results>/pretrain/{RECIPE}/vocabulary.tsv",
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        lib=lib("evaluate_pretraining"),
+    output:
+        pretraining=report(
+            "<results>/evaluate/pretraining.tsv",
+            caption="../report/pretraining.rst",
+            category="Evaluation",
+            labels={"what": "pretraining, with baselines"},
+        ),
+    log:
+        "<logs>/evaluate_pretraining.log",
+    benchmark:
+        "<benchmarks>/evaluate_pretraining.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=240,
+    params:
+        evaluate=section("evaluate"),
+        pretrain=pretrain_settings(RECIPE),
+        run=CONFIG["run"],
+    message:
+        "Scoring pretraining beside simple predictors"
+    script:
+        "../scripts/evaluate_pretraining.py"
+
+
+rule ablate_model:
+    input:
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        regulons="<results>/regulons/regulons.parquet",
+        truth_grn=given(CONFIG["simulate"]["activate"] and "<results>/simulate/truth/grn.tsv"),
+        gold=given(CONFIG["grn"]["gold"]),
+        aliases=given(CONFIG["reference"]["aliases"]),
+        lib=lib("ablate_model"),
+    output:
+        ablation=report(
+            "<results>/evaluate/ablation.tsv",
+            caption="../report/ablation.rst",
+            category="Evaluation",
+            labels={"what": "the model without single parts"},
+        ),
+    log:
+        "<logs>/ablate_model.log",
+    benchmark:
+        "<benchmarks>/ablate_model.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=1440,
+        gpu=0,
+    params:
+        ablation=section("ablation"),
+        pretrain=pretrain_settings(RECIPE),
+        confidence=CONFIG["evaluate"]["confidence"],
+        run=CONFIG["run"],
+    message:
+        "Training variants of the model"
+    script:
+        "../scripts/ablate_model.py"

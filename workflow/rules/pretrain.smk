@@ -7,11 +7,14 @@ rule pretrain_model:
         cells="<results>/corpus/cells.parquet",
         vocabulary="<results>/corpus/vocabulary.tsv",
         regulons="<results>/regulons/regulons.parquet",
+        elements="<results>/corpus/elements.parquet",
         lib=lib("pretrain_model"),
     output:
         config="<results>/pretrain/{recipe}/config.json",
         weights="<results>/pretrain/{recipe}/model.safetensors",
         vocabulary="<results>/pretrain/{recipe}/vocabulary.tsv",
+        elements="<results>/pretrain/{recipe}/elements.parquet",
+        card="<results>/pretrain/{recipe}/README.md",
         run="<results>/pretrain/{recipe}/run.json",
         metrics="<results>/pretrain/{recipe}/metrics.tsv",
     log:

@@ -18,7 +18,7 @@ from regulonformer.explain.attribution import (
 )
 from regulonformer.io.store import read_parquet, write_json, write_parquet
 from regulonformer.log import progress, rule_log
-from regulonformer.training.checkpoint import load_model
+from regulonformer.pretrained import load_model
 
 
 def main(*, model, shards, cells, vocabulary, adapters, settings, attribution, completeness_json, threads=1) -> None:

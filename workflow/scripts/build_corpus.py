@@ -13,7 +13,12 @@ from regulonformer.io.gene_lists import read_aliases, read_tf_list
 from regulonformer.io.rows import BLOCK_CELLS, read_rows
 from regulonformer.io.store import open_mudata, read_parquet, read_tsv, write_json, write_parquet, write_tsv
 from regulonformer.log import rule_log
-from regulonformer.matrices.accessibility import gene_accessibility, linked_peaks, peaks_per_gene
+from regulonformer.matrices.accessibility import (
+    elements_of_genes,
+    gene_accessibility,
+    linked_peaks,
+    peaks_per_gene,
+)
 
 
 def main(
@@ -26,6 +31,7 @@ def main(
     cells,
     vocabulary,
     genes,
+    elements,
     unmapped,
     summary,
     regulons_unmapped=None,
@@ -46,8 +52,8 @@ def main(
         Section `corpus`: accessibility, min_link_score.
     shards, cells, vocabulary
         Folder and files to write.
-    genes, unmapped, summary
-        Files to write: peaks of every gene, names that stand for no gene, and counts of both.
+    genes, elements, unmapped, summary
+        Files to write: number of peaks of every gene, the peaks themselves, names without a gene, and counts.
     regulons_unmapped
         Names that the regulons could not use (name, file, reason), or None.
     tfs
@@ -73,6 +79,7 @@ def main(
     members += [linked] if settings["accessibility"] == "linked" else []
     per_gene["linked_peaks"] = peaks_per_gene(*members)[column] - per_gene["promoter_peaks"]
     write_tsv(per_gene, genes)
+    write_parquet(elements_of_genes(atac.var_names, rna.var_names, *members), elements)
 
     table = _cell_table(data.obs).iloc[mixed_order(len(data.obs))]
     rows = {name: modality.obs_names.get_indexer(table.index) for name, modality in (("rna", rna), ("atac", atac))}

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from regulonformer.evaluate import grn
+from regulonformer.evaluate import grn, grn_calibration
+from regulonformer.evaluate.grn_elements import best_of_elements, overlapping_links, read_elements
 from regulonformer.evaluate.grn_methods import (
     Edges,
     correlations,
@@ -30,10 +31,10 @@ OURS = "regulonformer (regulons)"
 
 
 def main(
-    *, multiome, regulons, links, stability, fold_regulons, settings, prior, run, output, motif_hits=None, network=None,
-    truth_grn=None, truth_links=None, gold=None, elements=None, aliases=None, threads=1,
+    *, multiome, regulons, links, stability, fold_regulons, settings, prior, run, output, output_reliability,
+    motif_hits=None, network=None, truth_grn=None, truth_links=None, gold=None, elements=None, aliases=None, threads=1,
 ):  # fmt: skip
-    """Write every score of every method (tsv).
+    """Write every score of every method, and how often pairs of each score are true (tsv).
 
     Parameters
     ----------
@@ -44,7 +45,9 @@ def main(
     run
         Name of the data set in the table.
     output
-        TSV to write.
+        TSV to write: scores, columns as in `metrics.COLUMNS`.
+    output_reliability
+        TSV to write: dataset, and the columns of `grn_calibration.reliability` for our edges and links.
     motif_hits, network
         What the regulons were made from, each or None.
     truth_grn, truth_links
@@ -52,7 +55,7 @@ def main(
     gold
         TF-target network to judge by, or None.
     elements
-        Table of tested element-gene pairs (chrom, start, end, gene, truth), or None.
+        Table of tested element-gene pairs (see `read_elements`), or None.
     aliases
         Table of other names of genes, or None.
     threads
@@ -70,18 +73,19 @@ def main(
         hits = read_hits(motif_hits) if motif_hits else None
         methods = _methods(edges, table, pairs, hits, known_network, expression, settings, prior, threads)
         methods |= _ingredients(edges, pairs, hits, profiles(data, "rna")[measured.get_indexer(edges.genes)])
-        rows = []
+        rows, reliable = [], {}
         for name, known in standards.items():
-            rows += _judge_edges(f"{run}: TF-gene, {name}", edges, known, methods, settings)
-            rows += _judge_signs(f"{run}: TF-gene, {name}", edges, table, known, expression, settings)
+            dataset = f"{run}: TF-gene, {name}"
+            rows += _judge_edges(dataset, edges, known, methods, settings, reliable)
+            rows += _judge_signs(dataset, edges, table, known, expression, settings)
             if known_network is not None:
-                new = known.merge(known_network[["source", "target"]], how="left", indicator=True)
-                share = 100 * (new["_merge"] == "both").mean()
-                logging.info(
-                    "%s: %.1f %% of its edges are in the network file that the prior was built from", name, share
-                )
-        for name, tested in _tested_links(truth_links, elements, pairs, data["atac"].var_names).items():
-            rows += _judge_links(f"{run}: CRE-gene, {name}", tested, prior["distance_decay_bp"], settings)
+                # What the prior was given proves nothing about what it learnt from the data.
+                rows += _judge_edges(
+                    f"{dataset} without pairs of the network file", edges, known, methods, settings, reliable,
+                    without=known_network,
+                )  # fmt: skip
+        for name, tested in _tested_links(truth_links, elements, pairs, data["atac"].var_names, names).items():
+            rows += _judge_links(f"{run}: CRE-gene, {name}", tested, prior["distance_decay_bp"], settings, reliable)
         fold = grn.folds_of(data.obs["donor"].astype(str).to_numpy())[cells]
         without = read_parquet(fold_regulons)
         rows += _judge_prediction(
@@ -90,6 +94,9 @@ def main(
         rows += _judge_stability(f"{run}: stability", pd.read_csv(stability, sep="\t"))
     columns = ["method", "dataset", "seed", "metric", "value", "ci_low", "ci_high"]
     write_tsv(pd.DataFrame(rows, columns=columns).assign(fold="pooled")[list(COLUMNS)], output)
+    named = [table.assign(dataset=dataset) for dataset, table in reliable.items()]
+    empty = pd.DataFrame(columns=["dataset", *grn_calibration.COLUMNS])
+    write_tsv(pd.concat(named)[list(empty)] if named else empty, output_reliability)
 
 
 def resampling(settings) -> dict:
@@ -151,7 +158,8 @@ def _ingredients(edges, pairs, hits, vectors) -> dict[str, list[np.ndarray]]:
     """What our regulons are made of: each ingredient alone, and their plain product."""
     row = edges.genes.get_indexer(edges.tfs)
     correlation = vectors[row].astype(float) @ vectors.astype(float).T
-    z = (correlation - np.median(correlation, axis=1, keepdims=True)) / correlation.std(axis=1, keepdims=True)
+    spread = correlation.std(axis=1, keepdims=True)
+    z = (correlation - np.median(correlation, axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)
     found = {"denoised correlation": np.abs(z)}
     if hits is not None:
         found["motif and link"] = motif_and(edges, pairs, hits, pairs["score"].to_numpy())
@@ -159,24 +167,36 @@ def _ingredients(edges, pairs, hits, vectors) -> dict[str, list[np.ndarray]]:
     return {name: [np.nan_to_num(scores)] for name, scores in found.items()}
 
 
-def _judge_edges(dataset, edges, known, methods, settings) -> list[tuple]:
-    """Rankings of all pairs of a TF and a gene of the standard."""
-    known = known[known["source"].isin(edges.tfs) & known["target"].isin(edges.genes)]
-    rows, columns = edges.tfs.isin(known["source"]), edges.genes.isin(known["target"])
-    judged = edges.judged() & rows[:, None] & columns[None]
+def _judge_edges(dataset, edges, known, methods, settings, reliable, without=None) -> list[tuple]:
+    """Rankings of all pairs of a TF and a gene of the standard, but those of a table `without`."""
+    judged = edges.judged()
+    true = judged & (edges.matrix(known.assign(known=1.0), "known") > 0)
+    if without is not None:
+        given = edges.matrix(without.assign(known=1.0), "known") > 0
+        logging.info("%s: %d of %d true edges are in the network file", dataset, (true & given).sum(), true.sum())
+        judged, true = judged & ~given, true & ~given
+    judged &= true.any(axis=1, keepdims=True) & true.any(axis=0, keepdims=True)
     if not judged.any():
         return []
-    truth = edges.matrix(known.assign(known=1.0), "known")[judged] > 0
+    truth = true[judged]
     unit = np.unique(np.nonzero(judged)[0], return_inverse=True)[1]
-    n_called = int((methods[OURS][0][judged] > 0).sum())
-    logging.info("%s: %d of %d pairs are edges, %d are called", dataset, truth.sum(), len(truth), n_called)
+    ours = methods[OURS][0][judged]
+    called = ours > 0
+    logging.info("%s: %d of %d pairs are edges, %d are called", dataset, truth.sum(), len(truth), called.sum())
     found = []
     for name, scores in methods.items():
-        ranked = grn.judge_ranking(truth, [s[judged] for s in scores], unit, n_called=n_called, **resampling(settings))
+        picked = [s[judged] for s in scores]
+        ranked = grn.judge_ranking(truth, picked, unit, n_called=int(called.sum()), **resampling(settings))
         found += [(name, dataset, *row) for row in ranked]
-    ours = methods[OURS][0][judged]
-    error = grn.calibration_error(ours[ours > 0], truth[ours > 0])
-    return [*found, (OURS, dataset, "all", "ece", error, np.nan, np.nan)]
+    return found + _judge_calibration(dataset, ours[called], truth[called], unit[called], settings, reliable)
+
+
+def _judge_calibration(dataset, scores, truth, unit, settings, reliable) -> list[tuple]:
+    """Gap between our scores and the share of true pairs; the bins behind it are added to `reliable`."""
+    if not len(scores):
+        return []
+    reliable[dataset] = grn_calibration.reliability(scores, truth, unit, **resampling(settings))
+    return [(OURS, dataset, "all", "ece", grn_calibration.calibration_error(reliable[dataset]), np.nan, np.nan)]
 
 
 def _judge_signs(dataset, edges, table, known, expression, settings) -> list[tuple]:
@@ -200,26 +220,31 @@ def _judge_signs(dataset, edges, table, known, expression, settings) -> list[tup
     return rows
 
 
-def _tested_links(truth_links, elements, pairs, peak_names) -> dict[str, pd.DataFrame]:
+def _tested_links(truth_links, elements, pairs, peak_names, names) -> dict[str, pd.DataFrame]:
     """Links that are known to be true or false, by the name of where that comes from."""
     tables, peaks = {}, parse_names(peak_names).set_axis(peak_names)
     if truth_links:
         true = pd.read_csv(truth_links, sep="\t")
-        hit = grn.overlapping_links(parse_names(true["cre"]).assign(gene=true["gene"]), pairs, peaks)
+        hit = overlapping_links(parse_names(true["cre"]).assign(gene=true["gene"]), pairs, peaks)
         judged = pairs.assign(truth=np.isin(np.arange(len(pairs)), hit["link"]))
         promoters = judged.loc[judged["is_promoter"], "peak"]
         tables["simulated truth"] = judged
         tables["simulated truth, no promoters"] = judged[~judged["peak"].isin(promoters)]
         logging.info("%d of %d true links are no candidate pair", len(true) - hit["element"].nunique(), len(true))
     if elements:
-        tested = grn.read_elements(elements)
-        tables["tested elements"] = grn.best_of_elements(tested, pairs, peaks)
-        matched = len(tables["tested elements"])
-        logging.info("%s: %d of %d tested pairs have a linked peak and are judged", elements, matched, len(tested))
+        tested = read_elements(elements)
+        tested["gene"] = tested["gene"].map(names.spell(tested["gene"]))
+        found = tables["tested elements"] = best_of_elements(tested, pairs, peaks)
+        counts = (len(found), len(tested), found["truth"].sum(), tested["truth"].sum(), (tested["gene"] == "").sum())
+        logging.info(
+            "%s: %d of %d tested pairs (%d of %d true ones) have a linked peak and are judged; %d have no gene here",
+            elements,
+            *counts,
+        )
     return {name: table for name, table in tables.items() if len(table) and table["truth"].any()}
 
 
-def _judge_links(dataset, links, decay_bp, settings) -> list[tuple]:
+def _judge_links(dataset, links, decay_bp, settings, reliable) -> list[tuple]:
     """Rankings of peak-gene pairs, resampled by gene."""
     proximity = np.where(links["is_promoter"], 1.0, np.exp(-links["distance"].abs() / decay_bp))
     distance = 1 / (1 + links["distance"].abs().to_numpy(float))
@@ -231,8 +256,7 @@ def _judge_links(dataset, links, decay_bp, settings) -> list[tuple]:
     for name, scores in methods.items():
         ranked = grn.judge_ranking(truth, [np.asarray(scores, float)], unit, **resampling(settings))
         found += [(name, dataset, *row) for row in ranked if row[1] == "auprc"]
-    error = grn.calibration_error(links["score"].to_numpy(float), truth)
-    return [*found, (OURS, dataset, "all", "ece", error, np.nan, np.nan)]
+    return found + _judge_calibration(dataset, links["score"].to_numpy(float), truth, unit, settings, reliable)
 
 
 def _judge_prediction(dataset, edges, without, methods, expression, fold, settings) -> list[tuple]:
@@ -287,5 +311,6 @@ if job := globals().get("snakemake"):
             prior=job.params.regulons,
             run=job.params.run,
             output=job.output.grn,
+            output_reliability=job.output.reliability,
             threads=job.threads,
         )

@@ -14,7 +14,7 @@ from regulonformer.adapt.lora import add_lora, count_parameters, save_adapter
 from regulonformer.adapt.reader import Reader
 from regulonformer.io.store import write_parquet, write_run_record, write_tsv
 from regulonformer.log import rule_log
-from regulonformer.training.checkpoint import load_model
+from regulonformer.pretrained import load_model
 
 
 def main(

@@ -23,7 +23,8 @@ def load(folder):
 
     Returns
     -------
-    regulonformer.training.checkpoint.Pretrained
+    regulonformer.pretrained.Pretrained
+        Its method `embed` takes a MuData, `cut_panel` the names of genes.
     """
-    # Looked up by name so that a script importing the package does not depend on the whole training code.
-    return import_module("regulonformer.training.checkpoint").load_model(folder)
+    # Looked up by name so that a script importing the package does not depend on the model's code.
+    return import_module("regulonformer.pretrained").load_model(folder)

@@ -36,7 +36,7 @@ def check_settings(settings: dict, schema: dict, where: str) -> dict:
     settings
         Nested plain dictionaries and lists.
     schema
-        JSON schema (draft 2020-12) whose properties carry `default`.
+        JSON schema (draft 2020-12) whose properties carry `default`; so may those of `allOf` branches of if and then.
     where
         File to name in errors.
 
@@ -84,6 +84,9 @@ def _filled(value, schema: dict):
     """Fill defaults depth first, and sort keys so that their order in the file is without meaning."""
     if isinstance(value, dict):
         properties = schema.get("properties", {})
+        for branch in schema.get("allOf", []):
+            if Draft202012Validator(branch["if"]).is_valid(value):
+                properties = branch["then"]["properties"] | properties
         extra = schema.get("additionalProperties")
         extra = extra if isinstance(extra, dict) else {}
         present = {key: rule["default"] for key, rule in properties.items() if "default" in rule} | value

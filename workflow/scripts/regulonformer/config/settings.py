@@ -50,7 +50,7 @@ def load_settings(config: dict, file: str, root: Path) -> tuple[dict, dict, dict
     _check_goal(settings, file)
     _check_libraries(settings, samples, file)
     _check_pretraining(settings["pretrain"], samples, recipes, file)
-    overrides = {"description": "", "objective": {}, "model": settings["pretrain"]["model"]}
+    overrides = recipes[settings["pretrain"]["recipe"]] | {"model": settings["pretrain"]["model"]}
     check_settings(overrides, recipe_schema, f"{file}, pretrain")
     return settings, samples, recipes
 

@@ -77,7 +77,7 @@ def encode_cells(corpus: Corpus, indices) -> CellBatch:
 def _observed(matrix: sp.csr_matrix, missing: np.ndarray) -> sp.csr_matrix:
     """Counts above zero of the cells that were measured, columns in order."""
     if missing.any():
-        matrix = sp.csr_matrix(sp.diags((~missing).astype(matrix.dtype)) @ matrix)
+        matrix = sp.csr_matrix(sp.diags(~missing, dtype=matrix.dtype) @ matrix)
     if not matrix.data.all():
         matrix = matrix.copy()
         matrix.eliminate_zeros()

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from sklearn.decomposition import PCA
 
-from regulonformer.corpus.encoding import TARGET_SUM
+from regulonformer.corpus.encoding import TARGET_SUM, log_normalise
+from regulonformer.model.heads import N_BINS, value_bins
 
 # Counts added to each gene, so that an unseen gene has a rate above zero.
 PSEUDO_COUNT = 0.5
@@ -71,3 +73,45 @@ def principal_loadings(counts: sp.csr_matrix, library: np.ndarray, n_components:
         fit = PCA(found, svd_solver="arpack", random_state=0).fit(scaled)
         loadings[:, :found] = fit.components_.T * np.sqrt(fit.explained_variance_)
     return loadings
+
+
+def value_profile(
+    counts: tuple[sp.csr_matrix, sp.csr_matrix], library: np.ndarray, missing: np.ndarray, binned: bool
+) -> np.ndarray:
+    """What values each gene has where it is active in any modality: the mean profile of `ValueModelling`.
+
+    Parameters
+    ----------
+    counts
+        RNA and accessibility counts, cells x genes, of some training cells.
+    library
+        Total counts per cell, cells x (RNA, accessibility).
+    missing
+        Which modality a cell lacks altogether, cells x (RNA, accessibility).
+    binned
+        Whether the profile is made of bins of the value, or of its mean.
+
+    Returns
+    -------
+    numpy.ndarray
+        Genes x modalities x 1, the mean value, or genes x modalities x bins, log of the share of each bin. Cells that
+        lack a modality do not count for it, and a gene never seen has the profile of all genes.
+    """
+    active = (counts[0] > 0) + (counts[1] > 0)
+    profiles = []
+    for m in range(2):
+        measured = ~missing[:, m]
+        matrix = sp.csr_matrix(counts[m][measured])
+        seen = np.asarray(active[measured].sum(0)).ravel()
+        values = log_normalise(matrix, library[measured, m])
+        if binned:
+            column = matrix.indices.astype(np.int64) * N_BINS + value_bins(torch.from_numpy(values)).numpy()
+            sums = np.bincount(column, minlength=len(seen) * N_BINS).reshape(-1, N_BINS).astype(np.float64)
+            sums[:, 0] += seen - sums.sum(1)  # zeros of genes that are active in the other modality
+        else:
+            sums = np.bincount(matrix.indices, values, len(seen))[:, None]
+        # Genes seen in few cells lean on all genes; a bin that is empty everywhere still has a share above zero.
+        pooled = (sums.sum(0) + PSEUDO_COUNT) / (seen.sum() + PSEUDO_COUNT * sums.shape[1])
+        profiles.append((sums + PSEUDO_COUNT * pooled) / (seen + PSEUDO_COUNT)[:, None])
+    profile = np.stack(profiles, axis=1)
+    return np.log(profile) if binned else profile

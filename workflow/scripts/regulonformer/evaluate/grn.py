@@ -123,13 +123,6 @@ def mean_with_interval(values, unit, *, n: int, confidence: float, seed: int) ->
     return float(np.mean(values)), float(low), float(high)
 
 
-def calibration_error(scores, truth, n_bins: int = 10) -> float:
-    """Expected calibration error: mean gap between score and share of true ones over bins of equal width."""
-    level = np.minimum((scores * n_bins).astype(int), n_bins - 1)
-    size, said, true = (np.bincount(level, weights, n_bins) for weights in (None, scores, truth))
-    return float(np.abs(said - true).sum() / size.sum())
-
-
 def true_signs(edges: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """The edges that are true and whose true sign is known, with it as `sign_true`.
 
@@ -191,69 +184,3 @@ def _strongest(scores: np.ndarray, n: int) -> np.ndarray:
     """Rows of the n largest scores above 0; the first wins a tie."""
     order = np.argsort(-scores, kind="stable")[:n]
     return order[scores[order] > 0]
-
-
-def read_elements(path) -> pd.DataFrame:
-    """Read tested element-gene pairs.
-
-    Raises
-    ------
-    InputError
-        If a column is missing or `truth` is neither true nor false.
-    """
-    from regulonformer.errors import InputError
-
-    table = pd.read_csv(path, sep="\t", dtype={"chrom": str, "gene": str})
-    if missing := [name for name in ("chrom", "start", "end", "gene", "truth") if name not in table]:
-        raise InputError(path, f"has no column {missing[0]}", "Give a TSV with chrom, start, end, gene, truth")
-    truth = table["truth"].astype(str).str.lower().map({"true": True, "1": True, "false": False, "0": False})
-    if truth.isna().any():
-        value = table.loc[truth.isna(), "truth"].iloc[0]
-        raise InputError(path, f"truth is {value!r}", "Write true or false")
-    return table.assign(truth=truth.astype(bool))
-
-
-def overlapping_links(elements: pd.DataFrame, links: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
-    """All pairs of an element and a link of the same gene whose peak overlaps it.
-
-    Parameters
-    ----------
-    elements
-        chrom, start, end, gene.
-    links
-        peak, gene.
-    peaks
-        chrom, start, end, by peak name.
-
-    Returns
-    -------
-    pandas.DataFrame
-        element, link: row numbers.
-    """
-    from regulonformer.io.peaks import as_ranges
-
-    left = as_ranges(elements, element=np.arange(len(elements)))
-    joined = left.join(as_ranges(peaks, peak=np.arange(len(peaks)))).df
-    if joined.empty:
-        return pd.DataFrame({"element": [], "link": []}, dtype=np.int64)
-    pairs = pd.DataFrame({"element": joined["element"], "peak": peaks.index.to_numpy()[joined["peak"]]})
-    pairs["gene"] = elements["gene"].to_numpy()[pairs["element"]]
-    numbered = links[["peak", "gene"]].assign(link=np.arange(len(links)))
-    return pairs.merge(numbered, on=["peak", "gene"])[["element", "link"]]
-
-
-def best_of_elements(elements: pd.DataFrame, links: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
-    """Tested pairs that have a link, each with the best that any of its links offers to every method.
-
-    Returns
-    -------
-    pandas.DataFrame
-        gene, truth, score (largest), distance (smallest, without sign), correlation (largest, without sign),
-        is_promoter (any).
-    """
-    found = overlapping_links(elements, links, peaks)
-    rows = links.iloc[found["link"]][["score", "distance", "correlation", "is_promoter"]].reset_index(drop=True)
-    rows = rows.assign(distance=rows["distance"].abs(), correlation=rows["correlation"].abs())
-    best = {"score": "max", "distance": "min", "correlation": "max", "is_promoter": "max"}
-    table = rows.groupby(found["element"].to_numpy()).agg(best)
-    return table.assign(**{name: elements[name].to_numpy()[table.index] for name in ("gene", "truth")})

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from regulonformer.features import overlap_matrix
+from regulonformer.io.peaks import parse_names
 
 UPSTREAM, DOWNSTREAM = 1500, 500
 
@@ -99,6 +100,25 @@ def gene_accessibility(counts: sparse.spmatrix, *members: sparse.csr_matrix) -> 
 def peaks_per_gene(*members: sparse.csr_matrix) -> np.ndarray:
     """Number of peaks of each gene; a peak counts once."""
     return np.asarray(_binary(sum(members)).sum(axis=0)).ravel().astype(np.int64)
+
+
+def elements_of_genes(peaks, genes, *members: sparse.csr_matrix) -> pd.DataFrame:
+    """List the peaks of each gene, so that peaks of other data can be assigned by place.
+
+    Parameters
+    ----------
+    peaks, genes
+        Names of rows and columns; peaks are called chr-start-end.
+    members
+        Peaks x genes: promoter peaks P, and where wanted linked peaks L.
+
+    Returns
+    -------
+    pandas.DataFrame
+        chrom, start, end (0-based, half-open), symbol; one row per peak and gene.
+    """
+    peak, gene = _binary(sum(members)).nonzero()
+    return parse_names(peaks).iloc[peak].assign(symbol=np.asarray(genes, dtype=str)[gene]).reset_index(drop=True)
 
 
 def _binary(matrix: sparse.spmatrix) -> sparse.csr_matrix:

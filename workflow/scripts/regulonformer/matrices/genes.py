@@ -40,17 +40,30 @@ def place_genes(var: pd.DataFrame, genes: pd.DataFrame | None, aliases: pd.DataF
         return placed.assign(**EMPTY, match=UNKNOWN, stable_id=stable_id)
     ranked = genes.assign(tss=tss_position(genes), other=genes["gene_type"].ne("protein_coding"))
     ranked = ranked.sort_values("other", kind="stable", ignore_index=True).rename(columns={"gene_id": "annotation_id"})
-    row, match = _surest(placed, GeneNames(ranked["symbol"], ranked["annotation_id"], aliases))
+    row, match = surest_genes(placed, GeneNames(ranked["symbol"], ranked["annotation_id"], aliases))
     for column, empty in EMPTY.items():
         placed[column] = np.where(row >= 0, ranked[column].to_numpy()[row], empty)
     has_id = (row >= 0) & (ranked["annotation_id"] != ranked["symbol"]).to_numpy()[row]
     return placed.assign(match=match, stable_id=np.where(has_id, placed["annotation_id"], stable_id))
 
 
-def _surest(placed: pd.DataFrame, names: GeneNames) -> tuple[np.ndarray, np.ndarray]:
-    """Annotated gene (row, -1 for none) of every feature, and how it was found; no gene is given twice."""
-    by_id = names.find(placed["gene_id"]).loc[placed["gene_id"]].reset_index(drop=True)
-    by_symbol = names.find(placed["symbol"]).loc[placed["symbol"]].reset_index(drop=True)
+def surest_genes(features: pd.DataFrame, names: GeneNames) -> tuple[np.ndarray, np.ndarray]:
+    """Find the gene of every feature: by id and by symbol, whichever is surer; no gene is given twice.
+
+    Parameters
+    ----------
+    features
+        Table with gene_id and symbol.
+    names
+        The genes that may be found.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Gene (row, -1 for none) of every feature, and how it was found or why not.
+    """
+    by_id = names.find(features["gene_id"]).loc[features["gene_id"]].reset_index(drop=True)
+    by_symbol = names.find(features["symbol"]).loc[features["symbol"]].reset_index(drop=True)
     best = by_id.where(by_id["how"] == ID, by_symbol)
     row, match = best["row"].to_numpy(np.int64).copy(), best["how"].to_numpy(object).copy()
     # Sorting by how sure a match is makes the surest one the first, which stays.

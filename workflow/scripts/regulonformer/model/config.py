@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 from regulonformer.errors import InputError
 
-LAYER_KINDS = ("regulon", "explorer")
+LAYER_KINDS = ("regulon", "tf", "explorer")
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,10 @@ class ModelConfig:
     heads
         Attention heads H; divides `width`.
     layers
-        Kind of each layer, from the input up: `regulon` or `explorer`.
+        Kind of each layer, from the input up: `regulon` (a slot per regulon), `tf` (free slots that read TFs alone) or
+        `explorer` (free slots that read all genes).
     slots
-        Slots S of an explorer layer (a regulon layer has one per regulon).
+        Slots S of a `tf` or `explorer` layer (a regulon layer has one per regulon).
     feed_forward
         Width of the feed-forward layer as a multiple of `width`.
     dropout
@@ -29,6 +30,8 @@ class ModelConfig:
         Learned support points K of the value embedding, per modality.
     value_max
         Value (log1p counts per 10,000) of the last support point.
+    predicts
+        What the heads give of a hidden entry: `counts`, `values` or `bins` of values. The objective decides.
     """
 
     width: int = 64
@@ -39,6 +42,7 @@ class ModelConfig:
     dropout: float = 0.1
     value_bins: int = 16
     value_max: float = 10.0
+    predicts: str = "counts"
 
     def __post_init__(self):
         unknown = [kind for kind in self.layers if kind not in LAYER_KINDS]

@@ -1,4 +1,4 @@
-"""Heads of pretraining: counts as negative binomial around the mean profile of the training cells."""
+"""Heads of pretraining: what is predicted of a hidden entry, around the mean profile of the training cells."""
 
 import math
 
@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from regulonformer.model.batch import MODALITIES
 from regulonformer.model.embedding import INITIAL_STD
+
+# Bins of a value in scDynOmics: one per unit of log1p, the last one open.
+N_BINS = 15
 
 
 class CountHeads(nn.Module):
@@ -65,9 +68,57 @@ class CountHeads(nn.Module):
         gene_vectors_ND
             Vectors of all genes.
         """
-        factors_XMD = self.factors(cell_BD).index_select(0, cells_X)
-        shift_XM = (factors_XMD @ F.embedding(genes_X, gene_vectors_ND)[..., None])[..., 0]
+        # Products with all N genes cost far less than to gather a vector per token and to add up its gradients.
+        shift_NBM = (gene_vectors_ND @ self.factors(cell_BD).flatten(0, 1).T).unflatten(-1, (-1, len(MODALITIES)))
+        shift_XM = shift_NBM.flatten(0, 1).index_select(0, genes_X * len(cell_BD) + cells_X)
         return self.gene_log_mean[genes_X] + shift_XM + self.from_token(tokens_XD)
+
+
+class ValueHeads(nn.Module):
+    """Values of both modalities, or scores of their bins: the gene's mean profile, plus a term of cell and token.
+
+    The output is linear in log space (a ReLU there leaves most outputs without a gradient), and the term starts at
+    zero, so that an untrained model predicts `start` exactly: the floor that training has to go below.
+
+    Parameters
+    ----------
+    width
+        Width D.
+    gene_log_mean_N2
+        As in `CountHeads`; not used here but stored, since every model carries its mean profile.
+    n_outputs
+        Outputs K per modality: 1 for a value, the number of bins for scores.
+    """
+
+    def __init__(self, width: int, gene_log_mean_N2: Tensor, n_outputs: int) -> None:
+        super().__init__()
+        self.n_outputs = n_outputs
+        self.register_buffer("gene_log_mean", gene_log_mean_N2.float().clone())
+        # Known from the training cells: `build_model` fills it in, and it is saved with the model.
+        self.register_buffer("start", torch.zeros(*gene_log_mean_N2.shape, n_outputs))
+        self.from_cell = nn.Linear(width, width)
+        self.from_token = nn.Linear(width, len(MODALITIES) * n_outputs)
+        nn.init.zeros_(self.from_token.weight)
+        nn.init.zeros_(self.from_token.bias)
+
+    def forward(self, tokens_XD, cell_BD, cells_X, genes_X, gene_vectors_ND) -> Tensor:
+        """Outputs of any set of X tokens, X x M x K; parameters as in `CountHeads.token_log_rate`."""
+        # The product with the gene vector makes the pooling token summarise the cell, as in `CountHeads`.
+        genes_XD = F.embedding(genes_X, gene_vectors_ND) / INITIAL_STD
+        states_XD = tokens_XD + self.from_cell(cell_BD).index_select(0, cells_X) * genes_XD
+        return self.start[genes_X] + self.from_token(states_XD).unflatten(-1, (len(MODALITIES), self.n_outputs))
+
+
+def make_heads(kind: str, width: int, gene_log_mean_N2: Tensor, gene_log_dispersion_N2: Tensor | None) -> nn.Module:
+    """Heads that predict `counts`, `values` or `bins` of values."""
+    if kind == "counts":
+        return CountHeads(width, gene_log_mean_N2, gene_log_dispersion_N2)
+    return ValueHeads(width, gene_log_mean_N2, {"values": 1, "bins": N_BINS}[kind])
+
+
+def value_bins(values: Tensor) -> Tensor:
+    """Bin of each value (int64): the value rounded up, so that bin 0 is zero alone, and no more than the last bin."""
+    return values.ceil().clamp(0, N_BINS - 1).long()
 
 
 def negative_binomial_nll(counts: Tensor, log_mean: Tensor, log_size: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regulonformer.errors import InputError
-from regulonformer.model.batch import MASKED, MISSING, CellBatch
+from regulonformer.model.batch import MISSING, CellBatch
 from regulonformer.model.encoder import Encoded, Regulonformer
 from regulonformer.model.heads import negative_binomial_nll
+from regulonformer.objectives.masking import choose, hide, reading_positions, scored_tokens
+from regulonformer.objectives.terms import LossTerms
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,50 @@ class MaskedConfig:
 
 
 class MaskedCells(NamedTuple):
-    """A masked batch: the cells, which entries are scored, and the weight of each token's entries."""
+    """A masked batch, and what its parts need to know of the whole.
+
+    Attributes
+    ----------
+    batch
+        Cells, with hidden entries masked and sampled zeros added.
+    scored_BTM
+        Which entries are scored.
+    weight_BT
+        Weight of each token's entries.
+    read_BR
+        Positions of the tokens that are scored.
+    genes_G
+        Genes whose profile is reconstructed from the cell embedding.
+    profile_BGM
+        Their counts.
+    weight_M
+        Weight of all scored entries of the whole batch.
+    taught_M
+        Profile entries of the whole batch that are scored.
+    """
 
     batch: CellBatch
     scored_BTM: Tensor
     weight_BT: Tensor
-
-
-class MaskedLoss(NamedTuple):
-    """The loss to minimise, and sums over scored entries per modality (nats; detached) for the curves."""
-
-    loss: Tensor
-    nll_M: Tensor
-    floor_M: Tensor
+    read_BR: Tensor
+    genes_G: Tensor
+    profile_BGM: Tensor
     weight_M: Tensor
+    taught_M: Tensor
+
+    def part(self, rows: slice) -> "MaskedCells":
+        """Some of the cells; totals stay those of the whole batch, so that losses of parts add up."""
+        return self._replace(
+            batch=CellBatch(*(tensor[rows] for tensor in self.batch)),
+            scored_BTM=self.scored_BTM[rows],
+            weight_BT=self.weight_BT[rows],
+            read_BR=self.read_BR[rows],
+            profile_BGM=self.profile_BGM[rows],
+        )
+
+    def to(self, device) -> "MaskedCells":
+        """Move every tensor to a device."""
+        return MaskedCells(*(item.to(device) for item in self))
 
 
 class MaskedModelling:
@@ -91,11 +123,13 @@ class MaskedModelling:
         Genes N of the vocabulary.
     """
 
+    predicts = "counts"
+
     def __init__(self, config: MaskedConfig, n_genes: int) -> None:
         self.config, self.n_genes = config, n_genes
 
-    def mask(self, batch: CellBatch, generator: torch.Generator) -> MaskedCells:
-        """Choose what is hidden.
+    def prepare(self, batch: CellBatch, generator: torch.Generator) -> MaskedCells:
+        """Choose what is hidden and what is scored; warns if a cell has no gene to mask.
 
         Parameters
         ----------
@@ -104,22 +138,25 @@ class MaskedModelling:
         generator
             Source of randomness; the same state gives the same masks.
         """
-        n_cells = len(batch.genes_BT)
+        n_cells, n_tokens = batch.genes_BT.shape
         n_active_B = (~batch.pad_BT).sum(1)
+        if not n_active_B.all():
+            warnings.warn("some cells have no gene to mask and add nothing to the loss", RuntimeWarning, stacklevel=2)
         n_hidden_B = (n_active_B * self.config.fraction).round().long().clamp_min(1).minimum(n_active_B)
-        key_BT = torch.rand(batch.genes_BT.shape, generator=generator).masked_fill(batch.pad_BT, 2.0)
-        hidden_BT = key_BT.argsort(1).argsort(1) < n_hidden_B[:, None]
+        hidden_BT = choose(~batch.pad_BT, n_hidden_B, generator)
 
         n_silent_B = self.n_genes - n_active_B
         n_zero_B = (n_hidden_B * self.config.zero_fraction).round().long().minimum(n_silent_B)
         zeros_BZ, real_BZ = self._sample_silent(batch, n_zero_B, generator)
+        genes_G = torch.randperm(self.n_genes, generator=generator)[: self.config.profile_genes].sort().values
+        profile_BGM = _counts_of(batch, genes_G, self.n_genes)
         batch = _append_zeros(batch, zeros_BZ, real_BZ)
         hidden_BT = torch.cat([hidden_BT, real_BZ], dim=1)
 
         # A zero is drawn with probability n_zero / n_silent, an active gene with n_hidden / n_active.
         zero_weight_B = (n_hidden_B / n_active_B.clamp_min(1)) * (n_silent_B / n_zero_B.clamp_min(1))
         weight_BT = torch.cat(
-            [torch.ones_like(key_BT), zero_weight_B[:, None].expand(n_cells, zeros_BZ.shape[1])], dim=1
+            [torch.ones(n_cells, n_tokens), zero_weight_B[:, None].expand(n_cells, zeros_BZ.shape[1])], dim=1
         )
 
         mode_BT = torch.rand(hidden_BT.shape, generator=generator)
@@ -128,32 +165,37 @@ class MaskedModelling:
         hides_atac_BT = (mode_BT < self.config.atac_only) | (mode_BT >= self.config.atac_only + self.config.rna_only)
         hides_atac_BT = hides_atac_BT | missing_BM[:, :1]
         scored_BTM = torch.stack([hides_rna_BT, hides_atac_BT], dim=-1) & hidden_BT[..., None] & ~missing_BM[:, None]
-        batch = batch._replace(
-            rna_state_BT=batch.rna_state_BT.masked_fill(scored_BTM[..., 0], MASKED),
-            atac_state_BT=batch.atac_state_BT.masked_fill(scored_BTM[..., 1], MASKED),
-            rna_BT=batch.rna_BT.masked_fill(scored_BTM[..., 0], 0.0),
-            atac_BT=batch.atac_BT.masked_fill(scored_BTM[..., 1], 0.0),
-        )
-        return MaskedCells(batch, scored_BTM, weight_BT)
+        batch = hide(batch, scored_BTM)
+        weight_M = torch.einsum("btm,bt->m", scored_BTM.float(), weight_BT)
+        taught_M = _taught(batch).sum(0) * len(genes_G)
+        read_BR = reading_positions(scored_BTM)
+        return MaskedCells(batch, scored_BTM, weight_BT, read_BR, genes_G, profile_BGM, weight_M, taught_M)
 
-    def __call__(self, model: Regulonformer, batch: CellBatch, generator: torch.Generator) -> MaskedLoss:
-        """Mask a batch, encode it and score the hidden counts.
+    def loss(self, model: Regulonformer, masked: MaskedCells) -> LossTerms:
+        """Encode masked cells and score their hidden counts.
+
+        Parameters
+        ----------
+        model
+            Encoder with its heads.
+        masked
+            Cells of a batch, or a part of them, on the device of the model.
 
         Returns
         -------
-        MaskedLoss
-            Zero, with a warning, where no cell has a gene to mask.
+        LossTerms
+            Zero where no cell has a gene to mask.
         """
-        masked = self.mask(batch, generator)
-        if not masked.scored_BTM.any(dim=(1, 2)).all():
-            warnings.warn("some cells have no gene to mask and add nothing to the loss", RuntimeWarning, stacklevel=2)
-        genes_G = torch.randperm(self.n_genes, generator=generator)[: self.config.profile_genes].sort().values
-        device = model.cell_token.device
-        masked = MaskedCells(masked.batch.to(device), masked.scored_BTM.to(device), masked.weight_BT.to(device))
-        encoded = model(masked.batch)
-        result = score(model, encoded, masked)
-        profile = profile_nll(model, encoded.cell_BD, masked.batch, genes_G.to(device))
-        return result._replace(loss=result.loss + self.config.profile_weight * profile)
+        encoded = model(masked.batch, read_BT=masked.read_BR)
+        # Likelihoods of counts need the digits that half precision lacks.
+        with torch.autocast(masked.weight_BT.device.type, enabled=False):
+            terms = score(model, encoded, masked)
+            profile = profile_nll(model, encoded.cell_BD, masked)
+        return terms._replace(loss=terms.loss + self.config.profile_weight * profile)
+
+    def __call__(self, model: Regulonformer, batch: CellBatch, generator: torch.Generator) -> LossTerms:
+        """Mask a batch, encode it and score the hidden counts."""
+        return self.loss(model, self.prepare(batch, generator).to(model.cell_token.device))
 
     def _sample_silent(self, batch: CellBatch, n_zero_B: Tensor, generator) -> tuple[Tensor, Tensor]:
         """Draw silent genes of each cell without replacement: genes B x Z, and which of them are real."""
@@ -165,7 +207,7 @@ class MaskedModelling:
         return zeros_BZ, torch.arange(most)[None] < n_zero_B[:, None]
 
 
-def score(model: Regulonformer, encoded: Encoded, masked: MaskedCells) -> MaskedLoss:
+def score(model: Regulonformer, encoded: Encoded, masked: MaskedCells) -> LossTerms:
     """Negative log likelihood of the hidden counts, against the mean-profile floor of the same entries.
 
     Parameters
@@ -173,36 +215,31 @@ def score(model: Regulonformer, encoded: Encoded, masked: MaskedCells) -> Masked
     model
         Gives heads and gene vectors.
     encoded
-        States of the tokens of `masked`.
+        States of the tokens at `masked.read_BR`.
     masked
         Cells, scored entries and weights, on the device of the model.
     """
     heads, batch = model.heads, masked.batch
-    cells_X, position_X = masked.scored_BTM.any(-1).nonzero(as_tuple=True)
-    if not len(cells_X):
-        zero_M = torch.zeros(2, device=batch.rna_BT.device)
-        return MaskedLoss(encoded.cell_BD.sum() * 0.0, zero_M, zero_M, zero_M)
-    flat_X = cells_X * batch.genes_BT.shape[1] + position_X
-    genes_X = batch.genes_BT.flatten()[flat_X]
-    targets_XM = counts(batch).flatten(0, 1)[flat_X]
-    weight_XM = masked.scored_BTM.flatten(0, 1)[flat_X] * masked.weight_BT.flatten()[flat_X][:, None]
+    cells_X, genes_X, in_batch_X, in_read_X = scored_tokens(batch, masked.scored_BTM, masked.read_BR)
+    targets_XM = counts(batch).flatten(0, 1)[in_batch_X]
+    weight_XM = masked.scored_BTM.flatten(0, 1)[in_batch_X] * masked.weight_BT.flatten()[in_batch_X][:, None]
     log_library_XM = batch.library_B2.clamp_min(1.0).log()[cells_X]
 
     def weighted(log_rate_XM, log_size_XM):
         return (negative_binomial_nll(targets_XM, log_rate_XM + log_library_XM, log_size_XM) * weight_XM).sum(0)
 
-    tokens_XD = encoded.tokens_BTD.flatten(0, 1).index_select(0, flat_X)
+    tokens_XD = encoded.tokens_BTD.flatten(0, 1).index_select(0, in_read_X)
     gene_vectors_ND = model.embedding.gene_vectors.weight
     log_rate_XM = heads.token_log_rate(tokens_XD, encoded.cell_BD, cells_X, genes_X, gene_vectors_ND)
     nll_M = weighted(log_rate_XM, F.embedding(genes_X, heads.log_dispersion))
-    weight_M = weight_XM.sum(0)
     with torch.no_grad():
         floor_M = weighted(heads.gene_log_mean[genes_X], heads.floor_log_dispersion[genes_X])
     # A modality nothing is scored in has sum and weight zero, and adds nothing.
-    return MaskedLoss((nll_M / weight_M.clamp_min(1e-8)).sum(), nll_M.detach(), floor_M, weight_M)
+    loss = (nll_M / masked.weight_M.clamp_min(1e-8)).sum()
+    return LossTerms(loss, nll_M.detach(), floor_M, weight_XM.sum(0))
 
 
-def profile_nll(model: Regulonformer, cell_BD: Tensor, batch: CellBatch, genes_G: Tensor) -> Tensor:
+def profile_nll(model: Regulonformer, cell_BD: Tensor, masked: MaskedCells) -> Tensor:
     """Negative log likelihood of some genes' counts given the cell embedding alone (nats per entry, both modalities).
 
     Parameters
@@ -211,25 +248,35 @@ def profile_nll(model: Regulonformer, cell_BD: Tensor, batch: CellBatch, genes_G
         Gives heads and gene vectors.
     cell_BD
         Cell embeddings.
-    batch
-        Cells; silent genes count as zero.
-    genes_G
-        Genes to reconstruct.
+    masked
+        Cells, and the genes to reconstruct.
     """
-    heads = model.heads
+    heads, genes_G = model.heads, masked.genes_G
     log_rate_BGM = heads.cell_log_rate(cell_BD, genes_G, model.embedding.gene_vectors.weight)
-    log_mean_BGM = log_rate_BGM + batch.library_B2.clamp_min(1.0).log()[:, None]
-    counts_BGM = counts(batch.every_gene(model.n_genes))[:, genes_G]
-    nll_BGM = negative_binomial_nll(counts_BGM, log_mean_BGM, F.embedding(genes_G, heads.log_dispersion))
-    # An empty cell has nothing to teach, and a missing modality is no zero.
-    taught_BM = ~batch.missing_BM() & ~batch.pad_BT.all(1)[:, None]
-    entries_M = taught_BM.sum(0) * len(genes_G)
-    return ((nll_BGM * taught_BM[:, None]).sum((0, 1)) / entries_M.clamp_min(1)).sum()
+    log_mean_BGM = log_rate_BGM + masked.batch.library_B2.clamp_min(1.0).log()[:, None]
+    nll_BGM = negative_binomial_nll(masked.profile_BGM, log_mean_BGM, F.embedding(genes_G, heads.log_dispersion))
+    nll_M = (nll_BGM * _taught(masked.batch)[:, None]).sum((0, 1))
+    return (nll_M / masked.taught_M.clamp_min(1)).sum()
 
 
 def counts(batch: CellBatch) -> Tensor:
     """Targets, B x T x M: RNA counts and accessibility counts of each token's own gene."""
     return torch.stack([batch.rna_counts_BT, batch.atac_counts_BT], dim=-1)
+
+
+def _taught(batch: CellBatch) -> Tensor:
+    """Modalities of each cell whose profile is scored, B x M."""
+    # An empty cell has nothing to teach, and a missing modality is no zero.
+    return ~batch.missing_BM() & ~batch.pad_BT.all(1)[:, None]
+
+
+def _counts_of(batch: CellBatch, genes_G: Tensor, n_genes: int) -> Tensor:
+    """Counts of some genes in each cell, B x G x M; silent ones are zero."""
+    # Genes that are not asked for, and padding, write to a column of their own, which is cut off again.
+    column_N = torch.full((n_genes,), len(genes_G)).scatter(0, genes_G, torch.arange(len(genes_G)))
+    column_BT = column_N[batch.genes_BT].masked_fill(batch.pad_BT, len(genes_G))
+    full_BGM = torch.zeros(len(column_BT), len(genes_G) + 1, 2)
+    return full_BGM.scatter(1, column_BT[..., None].expand(-1, -1, 2), counts(batch))[:, :-1]
 
 
 def _append_zeros(batch: CellBatch, zeros_BZ: Tensor, real_BZ: Tensor) -> CellBatch:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 
 import lightmotif
+import numba
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -243,12 +244,12 @@ def scan(motifs: list[Motif], sequences: list[bytes], peak_names, p_value: float
     """
     tfs = np.array(sorted({gene for motif in motifs for gene in motif.genes}), dtype=object)
     work, short = [], np.ones(len(motifs), dtype=bool)
-    for members in gc_groups(sequences):
-        composition = background([sequences[i] for i in members])
-        scorers = [Scorer(motif, composition, p_value) for motif in motifs]
-        short &= [np.isinf(scorer.cutoff) for scorer in scorers]
-        work += [(*block, scorers) for block in _blocks(sequences, members)]
     with ThreadPoolExecutor(threads) as pool:
+        for members in gc_groups(sequences):
+            composition = background([sequences[i] for i in members])
+            scorers = list(pool.map(lambda motif, used=composition: Scorer(motif, used, p_value), motifs))
+            short &= [np.isinf(scorer.cutoff) for scorer in scorers]
+            work += [(*block, scorers) for block in _blocks(sequences, members)]
         found = list(pool.map(lambda part: _scan_block(*part), work))
     best = _best_per_tf(found, motifs, tfs, len(sequences))
     ids = [",".join(sorted(motif.matrix_id for motif in motifs if tf in motif.genes)) for tf in tfs]
@@ -290,16 +291,31 @@ def score_tail(weights: np.ndarray, composition: dict) -> tuple[float, np.ndarra
     tail
         P(score >= lowest + i x STEP), from 1 down.
     """
-    steps = np.rint((weights - weights.min(axis=0)) / STEP).astype(int)
-    chance = np.zeros(steps.max(axis=0).sum() + 1)
-    chance[0], reach = 1.0, 1
-    for column in steps.T:
-        before, width = chance[:reach].copy(), reach
-        chance[:reach] = 0
-        reach += column.max()
-        for shift, base in zip(column, BASES, strict=True):
-            chance[shift : shift + width] += composition[base] * before
+    steps = np.rint((weights - weights.min(axis=0)) / STEP).astype(np.int64)
+    chance = _chance_of_scores(steps, np.array([composition[base] for base in BASES]))
     return float(weights.min(axis=0).sum()), np.cumsum(chance[::-1])[::-1]
+
+
+@numba.njit(cache=True, nogil=True)
+def _chance_of_scores(steps, frequencies):
+    """Probability of every sum of one step per column, 4 x width, from 0 up; bases are independent."""
+    widest = steps.max()
+    size = np.int64(1)
+    for column in range(steps.shape[1]):
+        size += steps[:, column].max()
+    # Zeros in front stand for sums that a base cannot reach.
+    before, after = np.zeros(widest + size), np.zeros(widest + size)
+    before[widest], reach = 1.0, np.int64(1)
+    f_a, f_c, f_g, f_t = frequencies
+    for column in range(steps.shape[1]):
+        reach += steps[:, column].max()
+        a, c, g, t = widest - steps[:, column]
+        from_a, from_c, from_g, from_t = before[a:], before[c:], before[g:], before[t:]
+        sums = after[widest:]
+        for score in range(reach):
+            sums[score] = f_a * from_a[score] + f_c * from_c[score] + f_g * from_g[score] + f_t * from_t[score]
+        before, after = after, before
+    return before[widest:]
 
 
 class Scorer:
@@ -308,9 +324,10 @@ class Scorer:
     def __init__(self, motif: Motif, composition: dict, p_value: float) -> None:
         weights = log_odds(motif.counts, composition)
         self.lowest, self.tail = score_tail(weights, composition)
-        allowed = np.flatnonzero(self.tail <= p_value)
+        # The tail falls, so the scores that count are its end.
+        n_allowed = np.searchsorted(self.tail[::-1], p_value, side="right")
         # A short motif may never be improbable enough: then no score counts.
-        self.cutoff = self.lowest + allowed[0] * STEP if len(allowed) else np.inf
+        self.cutoff = self.lowest + (len(self.tail) - n_allowed) * STEP if n_allowed else np.inf
         # A site with an N scores minus infinity.
         values = {base: row.tolist() for base, row in zip(BASES, weights, strict=True)} | {
             "N": [-np.inf] * weights.shape[1]

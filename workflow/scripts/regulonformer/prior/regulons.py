@@ -54,6 +54,8 @@ class Evidence:
         source, target, weight, sign; None without a network.
     best_link
         Strongest link of every gene, -1 without one; filled in.
+    varies
+        Which genes vary, bool, length G; filled in.
     """
 
     genes: pd.Index
@@ -66,9 +68,11 @@ class Evidence:
     links_of_peak: sparse.csr_matrix | None = None
     network: pd.DataFrame | None = None
     best_link: np.ndarray = field(init=False)
+    varies: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.best_link = best_links(self.link_gene, self.link_score, len(self.genes))
+        self.varies = self.expression.any(axis=1)
 
 
 def best_links(gene: np.ndarray, strength: np.ndarray, n_genes: int) -> np.ndarray:
@@ -79,32 +83,31 @@ def best_links(gene: np.ndarray, strength: np.ndarray, n_genes: int) -> np.ndarr
     return best
 
 
-def motif_support(tf: str, evidence: Evidence) -> pd.DataFrame:
+def motif_support(tf: str, evidence: Evidence) -> dict[str, np.ndarray]:
     """Probability that a TF reaches each gene through at least one element: 1 - prod(1 - P(site) P(link)).
 
     Returns
     -------
-    pandas.DataFrame
-        One row per gene: support; link (the one that contributes most, the gene's best where none does, -1 without
+    dict
+        Length G each: support; link (the one that contributes most, the gene's best where none does, -1 without
         any); motif_score (probability of the site there); n_cres (elements that contribute `LEAST_SUPPORT` or more).
     """
     n_genes = len(evidence.genes)
-    table = pd.DataFrame({"support": np.zeros(n_genes), "link": evidence.best_link, "motif_score": 0.0, "n_cres": 0})
+    link, motif_score = evidence.best_link.copy(), np.zeros(n_genes)
     row = evidence.motif_row.get(tf)
     if row is None:
-        return table
+        n_cres = np.zeros(n_genes, dtype=np.int64)
+        return {"support": np.zeros(n_genes), "link": link, "motif_score": motif_score, "n_cres": n_cres}
     # One TF at a time: all TFs by all links would not fit into memory for a whole genome.
     sites = evidence.site_probability[row] @ evidence.links_of_peak
     sites.sort_indices()
-    link, used = sites.indices, sites.data
-    gene, reach = evidence.link_gene[link], used * evidence.link_score[link]
+    gene, reach = evidence.link_gene[sites.indices], sites.data * evidence.link_score[sites.indices]
     best = best_links(gene, reach, n_genes)
     hit = best >= 0
+    link[hit], motif_score[hit] = sites.indices[best[hit]], sites.data[best[hit]]
     missed = np.bincount(gene, np.log1p(-np.minimum(reach, 1 - 1e-9)), n_genes)
-    table["support"] = -np.expm1(missed)
-    table.loc[hit, "link"], table.loc[hit, "motif_score"] = link[best[hit]], used[best[hit]]
-    table["n_cres"] = np.bincount(gene[reach >= LEAST_SUPPORT], minlength=n_genes)
-    return table
+    n_cres = np.bincount(gene[reach >= LEAST_SUPPORT], minlength=n_genes)
+    return {"support": -np.expm1(missed), "link": link, "motif_score": motif_score, "n_cres": n_cres}
 
 
 def correlations(tf: str, evidence: Evidence, network_G: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -153,21 +156,24 @@ def supported_pairs(tf: str, evidence: Evidence, network: pd.DataFrame | None) -
         1 if the TF's own gene was supported, else 0: self edges are left out.
     """
     n_genes = len(evidence.genes)
-    pairs = motif_support(tf, evidence).assign(gene=np.arange(n_genes), network=0.0, network_sign=0)
+    found = motif_support(tf, evidence) | {"network": np.zeros(n_genes), "network_sign": np.zeros(n_genes, np.int64)}
     if network is not None:
         position = evidence.genes.get_indexer(network["target"])
         # A weight of unknown sign counts as activation.
-        signed = network["weight"].to_numpy() * np.where(network["sign"] < 0, -1, 1)
-        pairs.loc[position, "network"], pairs.loc[position, "network_sign"] = signed, network["sign"].to_numpy()
-    correlation, measured = correlations(tf, evidence, pairs["network"].to_numpy())
-    supported = ((pairs["support"] >= LEAST_SUPPORT) | (pairs["network"] != 0)).to_numpy()
-    own = np.asarray(evidence.genes == tf)
-    null = ~supported & ~own & evidence.expression.any(axis=1)
-    z = standardise_to_null(correlation, null, evidence.expression.shape[1])
+        found["network"][position] = network["weight"].to_numpy() * np.where(network["sign"] < 0, -1, 1)
+        found["network_sign"][position] = network["sign"]
+    found["correlation"], measured = correlations(tf, evidence, found["network"])
+    supported = (found["support"] >= LEAST_SUPPORT) | (found["network"] != 0)
+    own = np.arange(n_genes) == evidence.genes.get_indexer([tf])[0]
+    null = ~supported & ~own & evidence.varies
+    z = standardise_to_null(found["correlation"], null, evidence.expression.shape[1])
     # Of a silent TF or gene association says nothing.
-    z = np.where(correlation == 0, np.nan, z)
-    pairs = pairs.assign(correlation=correlation, association=z, tf_measured=measured)
-    return pairs[supported & ~own].assign(source=tf), np.abs(z[null & (correlation != 0)]), int((supported & own).sum())
+    found["association"] = np.where(found["correlation"] == 0, np.nan, z)
+    kept = np.flatnonzero(supported & ~own)
+    # Few genes of many are supported: the table is made of these alone.
+    pairs = pd.DataFrame({"source": tf, "gene": kept} | {name: values[kept] for name, values in found.items()})
+    pairs["tf_measured"] = measured
+    return pairs, np.abs(z[null & (found["correlation"] != 0)]), int((supported & own).sum())
 
 
 def edge_scores(pairs: pd.DataFrame, null: np.ndarray) -> tuple[np.ndarray, TwoGroups]:

@@ -24,8 +24,11 @@ SINGLE = (
     "pretrain_run",
     "pretrain_config",
     "embedding",
+    "pretraining",
+    "ablation",
     "annotation",
     "grn",
+    "grn_reliability",
 )
 LISTS = (
     "qc",
@@ -82,8 +85,11 @@ class Evidence:
     pretrain_run: dict | None
     pretrain_config: dict | None
     embedding: CellMap | None
+    pretraining: pd.DataFrame | None
+    ablation: pd.DataFrame | None
     annotation: pd.DataFrame | None
     grn: pd.DataFrame | None
+    grn_reliability: pd.DataFrame | None
     qc: list[dict]
     counts: list[dict]
     cells: pd.DataFrame | None
@@ -119,8 +125,11 @@ def read_evidence(inputs: dict) -> Evidence:
         "regulon_activity": open_activity,
         "corpus_unmapped": read_tsv,
         "pretrain_metrics": _read_tsv,
+        "pretraining": _read_tsv,
+        "ablation": _read_tsv,
         "annotation": _read_tsv,
         "grn": _read_tsv,
+        "grn_reliability": _read_tsv,
     }
     single = {name: readers[name](paths[name][0]) if paths[name] else None for name in SINGLE}
     return Evidence(

@@ -1,9 +1,12 @@
-"""Figures of how links and edges were scored: the null and its check, and what was learnt from the data."""
+"""Figures of how links and edges were scored: the null and its check, what was learnt, and how well scores hold."""
+
+from textwrap import fill
 
 import numpy as np
+import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from regulonformer.report.style import CUT, FULL_WIDTH, INK, OURS, panels
+from regulonformer.report.style import CUT, FAINT, FULL_WIDTH, INK, OURS, panels
 
 # Kind of pair in the summary of links -> name, colour, style of line.
 PAIRS = {
@@ -63,6 +66,43 @@ def edge_model(summary: dict):
     figure, axes = panels(len(drawn), 3, 2.9, FULL_WIDTH * len(drawn) / 3)
     for axis, draw in zip(axes, drawn, strict=True):
         draw(axis)
+    return figure
+
+
+def reliability(table: pd.DataFrame):
+    """Share of true pairs at each level of our score, with intervals and counts; one panel per standard.
+
+    Parameters
+    ----------
+    table
+        dataset (as it shall be called), score_low, score_high, pairs, mean_score, share_true, ci_low, ci_high.
+    """
+    if table.empty:
+        return None
+    groups = table.groupby("dataset", sort=False)
+    figure, axes = panels(len(groups), 3, 3.3, FULL_WIDTH * min(len(groups), 3) / 3)
+    most = table["pairs"].max()
+    for axis, (name, rows) in zip(axes, groups, strict=True):
+        counts = axis.twinx()
+        counts.bar(
+            rows["score_low"], rows["pairs"], rows["score_high"] - rows["score_low"], align="edge", color=FAINT, ec="w"
+        )
+        counts.set(yscale="log", ylim=(0.8, 3 * most), ylabel="Pairs (bars)")
+        _plain_numbers(counts.yaxis)
+        counts.spines["right"].set_visible(True)
+        # The curve lies over the bars.
+        axis.set_zorder(counts.get_zorder() + 1)
+        axis.patch.set_visible(False)
+        axis.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
+        # A resampled interval need not hold the value itself.
+        reach = [
+            (rows["share_true"] - rows["ci_low"]).clip(lower=0),
+            (rows["ci_high"] - rows["share_true"]).clip(lower=0),
+        ]
+        axis.errorbar(rows["mean_score"], rows["share_true"], reach, color=OURS, marker="o", ms=4, lw=1.6, elinewidth=1)
+        axis.set(
+            title=fill(name, 34), xlabel="Mean score", ylabel="Share that is true", xlim=(0, 1), ylim=(-0.02, 1.02)
+        )
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Figures of training and judgement: loss curves, forest plot, confusion matrix."""
+"""Figures of training and judgement: loss curves, loss floors, forest plot, confusion matrix."""
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,27 @@ def pretraining_curves(metrics: pd.DataFrame):
         axis.set(title=f"Masked {MODALITIES[name]}", xlabel="Training step", ylabel="Loss per masked value")
         axis.grid(axis="y")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def pretraining_floors(floors: pd.DataFrame):
+    """Loss of simple predictors on hidden values less ours, per modality, with paired intervals."""
+    shown = [name for name in MODALITIES if f"gap_{name}" in set(floors["metric"])]
+    gaps = floors[floors["metric"] == f"gap_{shown[0]}"] if shown else floors.iloc[:0]
+    methods = gaps.sort_values("value")["method"].tolist()
+    if not methods:
+        return None
+    figure, axes = panels(len(shown), 2, 1.3 + 0.34 * len(methods), sharey=True)
+    for axis, name in zip(axes, shown, strict=True):
+        rows = floors[floors["metric"] == f"gap_{name}"].set_index("method").reindex(methods)
+        for position, (_, row) in enumerate(rows.iterrows()):
+            axis.plot([row["ci_low"], row["ci_high"]], [position] * 2, color=BASELINE, lw=2.2, solid_capstyle="round")
+            axis.scatter(row["value"], position, s=52, color=BASELINE, zorder=3)
+        axis.axvline(0, color=OURS, lw=1.8)
+        axis.set(title=f"Hidden {MODALITIES[name]}", xlabel="Loss less ours (right: ours is better)")
+        axis.grid(axis="x")
+        axis.set_ylim(len(methods) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(methods)), [method_name(method) for method in methods])
     return figure
 
 

@@ -72,6 +72,7 @@ MEANINGS = {
 METHODS = {
     "genie3 (extra trees)": "GENIE3 (extra trees)",
     "majority": "Majority class (floor)",
+    "ridge on pca": "Ridge regression on PCA",
     "knn": "k nearest neighbours",
     "logistic": "Logistic regression",
     "logistic_regression": "Logistic regression",

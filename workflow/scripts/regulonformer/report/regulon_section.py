@@ -147,7 +147,24 @@ def _judgement(evidence: Evidence, studio: Studio) -> list:
     names = {metric.lower(): score_name(metric) for metric in evidence.grn["metric"]}
     names |= {method.lower(): method_name(method) for method in evidence.grn["method"]}
     items = [f"{names[key]}: {meaning}." for key, meaning in MEANINGS.items() if key in names]
+    blocks.append(_reliability(evidence, studio))
     return [*blocks, Note("How to read these scores", items)]
+
+
+def _reliability(evidence: Evidence, studio: Studio) -> Figure | None:
+    """Whether a score of .7 means seven true pairs in ten, wherever truth is known."""
+    table = evidence.grn_reliability
+    if table is None or table.empty:
+        return None
+    return studio.draw(
+        figures_links.reliability(table.assign(dataset=table["dataset"].map(judged_on))),
+        "reliability",
+        "Whether our scores are the probabilities that they claim to be: each point is a tenth of the scale of the "
+        "score, bars count its pairs, and lines are intervals. On the dotted line a score holds what it says; points "
+        "below it claim too much. An incomplete standard lacks true pairs, which also puts points below the line. "
+        "Of TF–gene pairs those that our regulons hold are shown.",
+        "Reliability diagrams: share of true pairs against our score.",
+    )
 
 
 def _counted(evidence: Evidence) -> list:

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from regulonformer.errors import InputError
-from regulonformer.report import figures_cells, figures_drivers, figures_model, figures_qc, tables
+from regulonformer.report import figures_cells, figures_drivers, figures_model, figures_qc, floors, tables
 from regulonformer.report.blocks import Note, Section, Studio, score_blocks
 from regulonformer.report.evidence import Evidence
+from regulonformer.report.model_section import model_section
 from regulonformer.report.names import column_name, listed, slug, spoken
 from regulonformer.report.regulon_section import regulon_section
 from regulonformer.report.text import pretraining_gain, task_of
@@ -27,6 +28,7 @@ def sections(evidence: Evidence, config: dict, studio: Studio) -> list[Section]:
         data_section(evidence, studio),
         cell_section(evidence, studio, columns),
         regulon_section(evidence, studio, columns),
+        model_section(evidence),
         pretraining_section(evidence, studio),
         annotation_section(evidence, studio),
         driver_section(evidence, studio),
@@ -200,7 +202,30 @@ def pretraining_section(evidence: Evidence, studio: Studio) -> Section:
                 "pretrain/*/metrics.tsv",
             )
         )
+    section.blocks += _pretraining_judged(evidence, studio)
     return section
+
+
+def _pretraining_judged(evidence: Evidence, studio: Studio) -> list:
+    """Losses beside simple predictors, and variants of the model."""
+    blocks = []
+    if evidence.pretraining is not None and not evidence.pretraining.empty:
+        blocks += [
+            floors.floor_table(evidence.pretraining),
+            studio.draw(
+                figures_model.pretraining_floors(evidence.pretraining),
+                "forest_pretraining",
+                "How much higher the loss of simple predictors is than ours, on the same hidden values; lines are "
+                "intervals. A point left of the line predicts better than our model, one whose interval crosses it "
+                "cannot be told apart. " + floors.floor_sentence(evidence.pretraining),
+                "Loss of simple predictors less that of our model, with intervals, for RNA and ATAC.",
+            ),
+        ]
+    if evidence.ablation is not None and not evidence.ablation.empty:
+        items = floors.ablation_items(evidence.ablation)
+        blocks += [floors.ablation_table(evidence.ablation)]
+        blocks += [Note("What the parts are worth", items)] if items else []
+    return blocks
 
 
 def annotation_section(evidence: Evidence, studio: Studio) -> Section:

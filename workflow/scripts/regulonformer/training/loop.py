@@ -1,9 +1,13 @@
-"""The training loop: one for every objective."""
+"""The training loop: one for every objective, device, precision and number of processes."""
 
 import logging
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, fields
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,8 +17,10 @@ from regulonformer.corpus.loader import stream
 from regulonformer.corpus.sampler import EpochSampler, length_sorted
 from regulonformer.corpus.shards import Corpus
 from regulonformer.log import progress
-from regulonformer.model.batch import CellBatch
+from regulonformer.model.batch import MODALITIES
+from regulonformer.objectives.terms import LossTerms
 from regulonformer.training.checkpoint import Checkpoint
+from regulonformer.training.devices import make_accelerator, peak_memory_gb
 from regulonformer.training.schedule import warmup_cosine
 
 # Validation masks come from a stream of their own, and are the same each time.
@@ -23,7 +29,7 @@ VALIDATION_STREAM = 2**31
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Budget and optimiser of a run; see the schema for each key.
+    """Budget, optimiser and way of computing of a run; see the schema for each key.
 
     `patience` counts validations without improvement; with it the best model is kept, without it the last.
     """
@@ -37,6 +43,9 @@ class TrainSettings:
     validate_steps: int = 50
     patience: int | None = None
     checkpoint_steps: int = 100
+    precision: str = "float32"
+    accumulate: int = 1
+    compile: bool = False
     seed: int = 0
 
     @classmethod
@@ -45,18 +54,45 @@ class TrainSettings:
         return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
 
 
+class Losses(nn.Module):
+    """Model and objective as one module, so that what several processes synchronise is the pass that gives the loss.
+
+    Parameters
+    ----------
+    model
+        Model.
+    objective
+        See `regulonformer.objectives`.
+    """
+
+    def __init__(self, model: nn.Module, objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, prepared) -> LossTerms:
+        """Loss of some prepared cells; zero for None."""
+        if prepared is None:
+            # A process without cells still takes part in the sum of gradients.
+            anchor = next(self.model.parameters()).flatten()[0] * 0.0
+            return LossTerms(anchor, *anchor.detach().expand(3, 2))
+        return self.objective.loss(self.model, prepared)
+
+
 class Trainer:
     """Train a model on some cells of a corpus and watch it on others.
 
     Every random draw is a function of (seed, step) alone: cells, masks and dropout. A run that is taken up from a
     checkpoint therefore ends with the same bytes as one that was never stopped (on CPU, same number of threads).
 
+    Started by torchrun, processes divide each batch. Masks are drawn, and losses divided, for the batch as a whole:
+    gradients add up to those of one process, but for rounding (and dropout, which each draws for itself).
+
     Parameters
     ----------
     model
-        Model, on its device.
+        Model; moved to the device.
     objective
-        Callable (model, batch, generator) that returns loss, nll_M, floor_M, weight_M.
+        See `regulonformer.objectives`.
     corpus
         Cells.
     train_cells, validation_cells
@@ -65,6 +101,8 @@ class Trainer:
         Budget and optimiser.
     checkpoint
         Where the state is kept while the run is under way; None keeps none.
+    gpu
+        Train on the GPU of this process; otherwise on the CPU.
     """
 
     def __init__(
@@ -76,15 +114,22 @@ class Trainer:
         validation_cells: np.ndarray,
         settings: TrainSettings,
         checkpoint: Checkpoint | None = None,
+        gpu: bool = False,
     ) -> None:
         self.model, self.objective, self.corpus, self.settings = model, objective, corpus, settings
         self.checkpoint, self.validation_cells = checkpoint, np.asarray(validation_cells)
         self.lengths = corpus.cells["n_active"].to_numpy()
         self.sampler = EpochSampler(train_cells, self.lengths[train_cells], settings.batch_cells, settings.seed)
-        self.optimiser = torch.optim.AdamW(decayed_groups(model, settings.weight_decay), lr=settings.learning_rate)
+        self.accelerator = make_accelerator(settings.precision, gpu)
+        if settings.compile:
+            model.compile(dynamic=True)
+        self.losses = Losses(model, objective)
+        self.synchronised = self.accelerator.prepare(self.losses)
+        groups = decayed_groups(model, settings.weight_decay)
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         self.step, self.metrics, self.sums = 0, [], torch.zeros(3, 2, dtype=torch.float64)
         self.best, self.best_loss, self.waited = None, float("inf"), 0
-        self.cells_per_second = 0.0
+        self.seen, self.seconds, self.cells_per_second = 0, 0.0, 0.0
 
     def run(self) -> list[dict]:
         """Train to the end of the budget, or until validation stops improving.
@@ -92,23 +137,27 @@ class Trainer:
         Returns
         -------
         list of dict
-            Rows step, split, loss_rna, floor_rna, loss_atac, floor_atac, learning_rate (losses in nats per entry).
+            Rows step, split, loss_rna, floor_rna, loss_atac, floor_atac (nats per entry), learning_rate,
+            cells_per_second (of all processes) and memory_gb (peak so far, of the first process).
         """
         self._resume()
         every, seen, seconds = self.settings, 0, 0.0
-        batches = stream(self.corpus, (self.sampler.batch(step) for step in range(self.step, every.steps)))
+        batches = ahead(self._batches(range(self.step, every.steps)))
+        if self.accelerator.is_main_process:
+            batches = progress(batches, every.steps - self.step, "pretraining")
         started = time.perf_counter()
-        for cells, batch in progress(batches, every.steps - self.step, "pretraining"):
-            self._take_step(batch)
-            seen += len(cells)
-            seconds += time.perf_counter() - started
+        for n_cells, prepared in batches:
+            self._take_step(n_cells, prepared)
+            self.seen += n_cells
+            self.seconds += time.perf_counter() - started
             if self.step % every.validate_steps == 0 or self.step == every.steps:
+                seen, seconds = seen + self.seen, seconds + self.seconds
                 self._record()
                 if self._exhausted():
                     logging.info("no better for %d validations: stopping at step %d", self.waited, self.step)
                     break
             if self.checkpoint and self.step % every.checkpoint_steps == 0:
-                self.checkpoint.save(self._state())
+                self._save()
             started = time.perf_counter()
         self.cells_per_second = seen / seconds if seconds else 0.0
         if self.best is not None:
@@ -116,30 +165,44 @@ class Trainer:
         self.model.eval()
         return self.metrics
 
-    def _take_step(self, batch: CellBatch) -> None:
+    def _batches(self, steps: range) -> Iterator[tuple]:
+        """Number of cells of each step, and its prepared batch."""
+        batches = stream(self.corpus, map(self.sampler.batch, steps))
+        for step, (cells, batch) in zip(steps, batches, strict=True):
+            yield len(cells), self.objective.prepare(batch, torch.Generator().manual_seed(self._seed(step)))
+
+    def _take_step(self, n_cells: int, prepared) -> None:
         """Do one step of the optimiser."""
-        settings = self.settings
-        seed = int(np.random.default_rng([settings.seed, self.step]).integers(2**31))
-        torch.manual_seed(seed)  # dropout
+        settings, accelerator = self.settings, self.accelerator
         rate = settings.learning_rate * warmup_cosine(self.step, settings.steps, settings.warmup_share)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        result = self.objective(self.model, batch, torch.Generator().manual_seed(seed))
+        torch.manual_seed(self._seed(self.step, 1 + accelerator.process_index))  # dropout
         self.optimiser.zero_grad(set_to_none=True)
-        result.loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        parts = cut(n_cells, settings.accumulate, accelerator.num_processes, accelerator.process_index)
+        for number, rows in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else accelerator.no_sync(self.synchronised):
+                part = None if rows is None else prepared.part(rows).to(accelerator.device)
+                terms = self.synchronised(part)
+                # Gradients are averaged over processes, but it is their sum that belongs to the batch.
+                accelerator.backward(terms.loss * accelerator.num_processes)
+            self.sums += _sums(terms)
+        accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimiser.step()
-        self.sums += _sums(result)
         self.step += 1
 
     def _record(self) -> None:
         """Add a row for the training entries since the last row, and one for the validation cells."""
-        rate = self.optimiser.param_groups[0]["lr"]
-        self.metrics.append(_row(self.step, "train", self.sums, rate))
-        self.sums = torch.zeros_like(self.sums)
+        rate, device = self.optimiser.param_groups[0]["lr"], self.accelerator.device
+        speed = self.seen / self.seconds
+        self.metrics.append(_row(self.step, "train", self._total(self.sums), rate, speed, peak_memory_gb(device)))
+        self.sums, self.seen, self.seconds = torch.zeros_like(self.sums), 0, 0.0
         if len(self.validation_cells):
-            row = _row(self.step, "validation", self.validate(), rate)
+            started = time.perf_counter()
+            sums = self.validate()
+            speed = len(self.validation_cells) / (time.perf_counter() - started)
+            row = _row(self.step, "validation", sums, rate, speed, peak_memory_gb(device))
             self.metrics.append(row)
             logging.info(
                 "step %d: validation RNA %.4f (floor %.4f), accessibility %.4f (floor %.4f)",
@@ -148,38 +211,56 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> torch.Tensor:
-        """Sums of nll, floor and weight (rows) per modality over the validation cells, with fixed masks."""
+        """Sums of nll, floor and weight (rows) per modality over the validation cells, with fixed masks.
+
+        Processes take turns with the batches.
+        """
         self.model.eval()
-        generator, sums = torch.Generator().manual_seed(VALIDATION_STREAM + self.settings.seed), 0
+        rank, count, sums = self.accelerator.process_index, self.accelerator.num_processes, torch.zeros_like(self.sums)
         batches = length_sorted(self.validation_cells, self.lengths[self.validation_cells], self.settings.batch_cells)
-        for _, batch in stream(self.corpus, batches):
-            sums = sums + _sums(self.objective(self.model, batch, generator))
-        return sums
+        for number, (_, batch) in enumerate(stream(self.corpus, islice(batches, rank, None, count))):
+            seed = self._seed(VALIDATION_STREAM, rank + number * count)
+            prepared = self.objective.prepare(batch, torch.Generator().manual_seed(seed))
+            sums += _sums(self.losses(prepared.to(self.accelerator.device)))
+        return self._total(sums)
 
     def _exhausted(self) -> bool:
         """Keep the best model and tell whether patience is used up."""
         if self.settings.patience is None or not len(self.validation_cells):
             return False
         row = self.metrics[-1]
-        loss = np.nansum([row["loss_rna"], row["loss_atac"]])
+        # A modality without scored entries has no floor; a loss that is not a number beside one is no improvement.
+        loss = sum(row[f"loss_{m}"] for m in MODALITIES if not np.isnan(row[f"floor_{m}"]))
         if loss < self.best_loss:
             self.best, self.best_loss, self.waited = deepcopy(self.model.state_dict()), loss, 0
         else:
             self.waited += 1
         return self.waited >= self.settings.patience
 
-    def _state(self) -> dict:
-        """Everything the rest of the run depends on; random states are functions of the step."""
-        return {
+    def _seed(self, *place: int) -> int:
+        """Seed of a place in the run."""
+        return int(np.random.default_rng([self.settings.seed, *place]).integers(2**31))
+
+    def _total(self, sums: torch.Tensor) -> torch.Tensor:
+        """Sum over processes."""
+        if self.accelerator.num_processes == 1:
+            return sums
+        return self.accelerator.reduce(sums.to(self.accelerator.device)).cpu()
+
+    def _save(self) -> None:
+        """Keep everything the rest of the run depends on; random states are functions of the step."""
+        state = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "metrics": self.metrics,
-            "sums": self.sums,
+            "sums": self._total(self.sums),
             "best": self.best,
             "best_loss": float(self.best_loss),
             "waited": self.waited,
         }
+        if self.accelerator.is_main_process:
+            self.checkpoint.save(state)
 
     def _resume(self) -> None:
         """Take up the last checkpoint, if there is one."""
@@ -188,9 +269,66 @@ class Trainer:
             return
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
-        for name in ("step", "metrics", "sums", "best", "best_loss", "waited"):
+        for name in ("step", "metrics", "best", "best_loss", "waited"):
             setattr(self, name, state[name])
+        if self.accelerator.is_main_process:
+            self.sums = state["sums"]
         logging.info("resuming at step %d from %s", self.step, self.checkpoint.file)
+
+
+def train(model, objective, corpus: tuple, train_cells, validation_cells, settings, checkpoint, gpu=False) -> dict:
+    """Train in this process, alone or as one of several; see `Trainer`.
+
+    Parameters
+    ----------
+    corpus
+        Files of the corpus, as `Corpus` takes them; every process opens them for itself.
+
+    Returns
+    -------
+    dict
+        `weights` (state dict on the CPU), `rows` of the curves, `steps` taken, `cells_per_second`, `precision`.
+    """
+    trainer = Trainer(model, objective, Corpus(*corpus), train_cells, validation_cells, settings, checkpoint, gpu)
+    rows = trainer.run()
+    return {
+        "weights": {name: value.cpu() for name, value in model.state_dict().items()},
+        "rows": rows,
+        "steps": trainer.step,
+        "cells_per_second": trainer.cells_per_second,
+        "precision": "bf16" if trainer.accelerator.mixed_precision == "bf16" else "float32",
+    }
+
+
+def cut(n_cells: int, accumulate: int, processes: int, rank: int) -> list[slice | None]:
+    """Rows of a batch that one process takes, in as many parts as every other process makes of its own.
+
+    Parameters
+    ----------
+    n_cells
+        Cells of the batch.
+    accumulate
+        Parts per process, at most.
+    processes, rank
+        Number of processes, and which of them is asked for.
+
+    Returns
+    -------
+    list of slice or None
+        None where there are too few cells for this process.
+    """
+    share = np.array_split(np.arange(n_cells), processes)[rank]
+    n_parts = min(accumulate, -(-n_cells // processes))
+    return [slice(part[0], part[-1] + 1) if len(part) else None for part in np.array_split(share, n_parts)]
+
+
+def ahead(items: Iterator) -> Iterator:
+    """Make the next item in a thread while the caller works on the last one; None ends them."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -203,12 +341,12 @@ def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-def _sums(result) -> torch.Tensor:
+def _sums(terms: LossTerms) -> torch.Tensor:
     """Stack what a curve needs, in double precision."""
-    return torch.stack([result.nll_M, result.floor_M, result.weight_M]).double().cpu()
+    return torch.stack([terms.nll_M, terms.floor_M, terms.weight_M]).cpu().double()
 
 
-def _row(step: int, split: str, sums: torch.Tensor, rate: float) -> dict:
+def _row(step: int, split: str, sums: torch.Tensor, rate: float, speed: float, memory: float) -> dict:
     """One row of the metrics; NaN where a modality has no scored entry."""
     (loss_rna, loss_atac), (floor_rna, floor_atac) = (sums[:2] / sums[2]).tolist()
     return {
@@ -219,4 +357,6 @@ def _row(step: int, split: str, sums: torch.Tensor, rate: float) -> dict:
         "loss_atac": loss_atac,
         "floor_atac": floor_atac,
         "learning_rate": rate,
+        "cells_per_second": round(speed, 2),
+        "memory_gb": round(memory, 3),
     }

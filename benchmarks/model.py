@@ -1,0 +1,220 @@
+"""Cost of a pretraining step and of embedding, against scDynOmics's released package, on the same batch.
+
+    python benchmarks/model.py [--json FILE] [--curves] [--quick]
+
+One batch is drawn: 8 cells of 20,000 genes, 2,500 of them with RNA and 3,500 accessible, independently. On it both sides
+pretrain (hide 15 % of the active genes in both modalities, Huber loss, gradient, AdamW) and embed, with width 64, 4 heads,
+4 layers that read TFs and all genes in turn, 256 slots and a feed-forward width of 256. Each figure comes from a fresh
+process on the same two CPUs; `make peers` sets up the peer. Ours runs as `pretrain/precision: auto` would have it
+(bfloat16 where the CPU multiplies it), and in float32, and with the layers and the objective of the default recipe.
+
+`--curves` measures ours at other numbers of genes, non-zeros, slots and cells.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "workflow/scripts"))
+
+THREADS = 2
+# Genes of a cell with RNA and with accessibility, out of 20,000.
+NONZEROS = (2500, 3500)
+TFS, GENES_PER_REGULON = 1500, 60
+SIZES = {"genes": 20_000, "cells": 8, "slots": 256, "nonzeros": 1.0}
+CURVES = {
+    "genes": [5_000, 10_000, 20_000, 40_000],
+    "nonzeros": [0.25, 0.5, 1.0, 2.0],
+    "slots": [64, 128, 256, 512],
+    "cells": [4, 8, 16, 32],
+}
+
+
+def draw_values(genes: int, cells: int, nonzeros: float = 1.0, **_) -> np.ndarray:
+    """Values of a batch, cells x 2 x genes; zero where a gene is silent."""
+    rng = np.random.default_rng(0)
+    values = np.zeros((cells, 2, genes), np.float32)
+    for cell in values:
+        for modality, active in zip(cell, NONZEROS, strict=True):
+            chosen = rng.permutation(genes)[: round(active * nonzeros)]
+            modality[chosen] = 1 + 5 * rng.random(len(chosen))
+    return values
+
+
+def cell_batch(values: np.ndarray):
+    """The same cells as the model reads them."""
+    import torch
+
+    from regulonformer.model.batch import CellBatch
+
+    values = torch.tensor(values)
+    active = (values > 0).any(1)
+    genes = active.byte().argsort(dim=1, descending=True, stable=True)[:, : int(active.sum(1).max())]
+    pad = ~active.gather(1, genes)
+    rna, atac = (values[:, m].gather(1, genes) for m in (0, 1))
+    observed = torch.zeros_like(genes)
+    counts = [part.round() for part in (rna, atac)]
+    library = torch.stack([part.sum(1) for part in counts], dim=1)
+    return CellBatch(genes.masked_fill(pad, 0), rna, atac, observed, observed, pad, *counts, library)
+
+
+def make_model(genes: int, slots: int, recipe: str, **_):
+    """An untrained model of a recipe in the sizes of the benchmark, and its objective."""
+    import torch
+
+    from regulonformer.config.schema import read_yaml
+    from regulonformer.model.batch import RegulonEdges
+    from regulonformer.model.config import ModelConfig
+    from regulonformer.model.encoder import Regulonformer
+    from regulonformer.objectives import make_objective
+
+    torch.manual_seed(0)
+    settings = read_yaml(ROOT / f"config/recipes/{recipe}.yaml")
+    objective = make_objective(settings["objective"], genes)
+    layers = {"scdynomics": ["tf", "explorer"] * 2, "regulon": ["regulon", "explorer"] * 2}[recipe]
+    sizes = {"width": 64, "heads": 4, "layers": layers, "slots": slots, "feed_forward": 4, "dropout": 0.0}
+    config = ModelConfig.from_dict(settings["model"] | sizes | {"predicts": objective.predicts})
+    members = torch.stack([torch.randperm(genes)[:GENES_PER_REGULON] for _ in range(slots)])
+    slot_E = torch.arange(slots).repeat_interleave(GENES_PER_REGULON)
+    regulons = RegulonEdges(slot_E, members.flatten(), torch.rand(len(slot_E)) + 0.1, torch.arange(slots))
+    log_mean = torch.full((genes, 2), -float(np.log(genes)))
+    return Regulonformer(config, genes, regulons, log_mean, n_tfs=TFS), objective
+
+
+def measure(task: str, precision: str, repetitions: int, sizes: dict) -> dict:
+    """Time a task of ours in this process; `seconds` of each repetition, `peak_gb` and `parameters`."""
+    import torch
+
+    from regulonformer.training.devices import has_bf16
+    from regulonformer.training.loop import decayed_groups
+
+    torch.set_num_threads(THREADS)
+    model, objective = make_model(**sizes)
+    batch, generator = cell_batch(draw_values(**sizes)), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.AdamW(decayed_groups(model, 0.01), lr=1e-4, fused=True)
+    bf16 = precision == "bf16" or (precision == "auto" and has_bf16(gpu=False))
+    seconds = []
+    for _ in range(1 + repetitions):
+        started = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16), torch.set_grad_enabled(task == "train"):
+            if task == "train":
+                loss = objective(model.train(), batch, generator).loss
+            else:
+                model.eval()(batch, read_BT=batch.genes_BT[:, :0])
+        if task == "train":
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+        seconds.append(time.perf_counter() - started)
+    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+    # The first repetition warms up.
+    return {
+        "seconds": seconds[1:],
+        "peak_gb": peak / 1e6,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def measured(task: str, precision: str, repetitions: int, sizes: dict) -> dict:
+    """Time a task of ours in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, task, precision, repetitions, sizes).result()
+
+
+def measured_peer(task: str, python: Path, repetitions: int, sizes: dict) -> dict:
+    """Time a task of the peer."""
+    with tempfile.TemporaryDirectory() as folder:
+        batch, output = Path(folder) / "batch.npz", Path(folder) / "result.json"
+        np.savez(batch, values=draw_values(**sizes))
+        script = Path(__file__).parent / "peer_scdynomics.py"
+        command = [python, script, task, batch, output, "--slots", sizes["slots"], "--repetitions", repetitions]
+        subprocess.run([str(part) for part in [*command, "--threads", THREADS]], check=True)
+        return json.loads(output.read_text())
+
+
+def compare(python: Path, repetitions: int, sizes: dict) -> pd.DataFrame:
+    """Who -> cells per second of both tasks, peak memory of both, and parameters."""
+    ours = {
+        "regulonformer": ("scdynomics", "auto"),
+        "regulonformer float32": ("scdynomics", "float32"),
+        "regulonformer default recipe": ("regulon", "auto"),
+    }
+    rows = {}
+    for name in ["scdynomics", *ours]:
+        row = {}
+        for task in ("train", "embed"):
+            if name in ours:
+                recipe, precision = ours[name]
+                result = measured(task, precision, 4 * repetitions, sizes | {"recipe": recipe})
+            else:
+                result = measured_peer(task, python, repetitions, sizes)
+            row[f"{task}_cells_per_second"] = sizes["cells"] / np.mean(result["seconds"])
+            row[f"{task}_peak_gb"] = result["peak_gb"]
+            row["parameters"] = result["parameters"]
+        rows[name] = row
+    return pd.DataFrame(rows).T
+
+
+def curves(repetitions: int) -> pd.DataFrame:
+    """Seconds per step and peak memory of the default recipe at other sizes, one changed at a time."""
+    rows = []
+    for name, values in CURVES.items():
+        for value in values:
+            sizes = SIZES | {name: value, "recipe": "regulon"}
+            result = measured("train", "auto", repetitions, sizes)
+            rows.append({"size": name, "value": value, "seconds": np.mean(result["seconds"])})
+            rows[-1]["peak_gb"] = result["peak_gb"]
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--curves", action="store_true", help="also the cost at other sizes")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--peer", type=Path, default=ROOT / ".venv-peers/bin/python", help="Python that has scdynomics")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--quick", action="store_true", help="4,000 genes, 64 slots, one repetition")
+    options = parser.parse_args()
+    if not options.peer.exists():
+        parser.error(f"no {options.peer}: run `make peers`, or give --peer")
+    sizes = SIZES
+    if options.quick:
+        options.repetitions, sizes = 1, SIZES | {"genes": 4000, "slots": 64, "nonzeros": 0.2}
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    table = compare(options.peer, options.repetitions, sizes)
+    print(table.to_string(float_format="{:,.2f}".format))
+    ours, peer = table.loc["regulonformer"], table.loc["scdynomics"]
+    result = {
+        "train_ratio": ours["train_cells_per_second"] / peer["train_cells_per_second"],
+        "embed_ratio": ours["embed_cells_per_second"] / peer["embed_cells_per_second"],
+        "memory_ratio": ours["train_peak_gb"] / peer["train_peak_gb"],
+    }
+    for name in table.index.drop("scdynomics"):
+        for column in table.columns:
+            result[f"{column}_{name}".replace(" ", "_")] = table.at[name, column]
+    if options.curves:
+        cost = curves(options.repetitions)
+        print(cost.to_string(index=False, float_format="{:,.3f}".format))
+        seconds = cost[cost["size"] == "genes"]["seconds"]
+        result["genes_slowest_to_fastest"] = seconds.max() / seconds.min()
+        result |= {f"step_seconds_{row.size}_{row.value:g}": row.seconds for row in cost.itertuples(name="Row")}
+    for key, value in result.items():
+        print(f"{key}: {value:,.3f}")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

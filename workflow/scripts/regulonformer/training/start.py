@@ -1,0 +1,59 @@
+"""The model before its first step: sizes from the recipe, starting values from the training cells."""
+
+import numpy as np
+import torch
+
+from regulonformer.corpus.profile import mean_profile, principal_loadings, value_profile
+from regulonformer.model.batch import RegulonEdges
+from regulonformer.model.config import ModelConfig
+from regulonformer.model.encoder import Regulonformer
+from regulonformer.objectives import make_objective
+
+# Cells that principal components are fitted on, at most.
+LOADING_CELLS = 20_000
+
+
+def build_model(corpus, train_cells, edges, settings):
+    """Model at its start, and the TF of each regulon slot.
+
+    The heads start from the mean profile of the training cells, the gene vectors from the loadings of their principal
+    components: one half of the width from RNA, the other from accessibility.
+
+    Parameters
+    ----------
+    corpus
+        Cells.
+    train_cells
+        Row numbers of the cells that starting values are taken from.
+    edges
+        Table slot, gene, weight, tf_token, tf (see `regulon_edges`).
+    settings
+        Section `pretrain`, with the content of the recipe file under `recipe_settings`.
+
+    Returns
+    -------
+    tuple of Regulonformer and list of str
+    """
+    recipe = settings["recipe_settings"]
+    predicts = make_objective(recipe["objective"], len(corpus.vocabulary)).predicts
+    config = ModelConfig.from_dict(recipe["model"] | settings["model"] | {"predicts": predicts})
+    sizes = [config.width - config.width // 2, config.width // 2]
+    chosen = train_cells[:: -(-len(train_cells) // LOADING_CELLS)]
+    counts_of_chosen = corpus.rows(chosen)
+    means, dispersions, loadings = [], [], []
+    for m, counts in enumerate(counts_of_chosen):
+        log_mean, log_size = mean_profile(corpus.blocks(train_cells, m))
+        means.append(log_mean)
+        dispersions.append(log_size)
+        loadings.append(principal_loadings(counts, corpus.library[chosen, m], sizes[m]))
+    starts = [torch.tensor(np.column_stack(part)) for part in (means, dispersions, loadings)]
+    slots = edges.drop_duplicates("slot")
+    columns = [edges["slot"], edges["gene"], edges["weight"].astype("float32"), slots["tf_token"]]
+    regulons = RegulonEdges(*(torch.tensor(column.to_numpy()) for column in columns))
+    torch.manual_seed(settings["seed"])
+    n_tfs = int(corpus.vocabulary["is_tf"].sum())
+    model = Regulonformer(config, len(corpus.vocabulary), regulons, *starts, n_tfs=n_tfs)
+    if predicts != "counts":
+        profile = value_profile(counts_of_chosen, corpus.library[chosen], corpus.missing[chosen], predicts == "bins")
+        model.heads.start.copy_(torch.tensor(profile))
+    return model, slots["tf"].tolist()
