@@ -28,6 +28,7 @@ def main() -> None:
     sizes = {"width": 64, "heads": 4, "layers": 4, "slots": 256, "feed_forward": 256, "tfs": 1500}
     for name, default in (sizes | {"repetitions": 3, "threads": 2}).items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -53,7 +54,7 @@ def main() -> None:
         share_kv=True,
         scheduler="cosine",
     )
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-4)
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
 
     def train() -> None:
         model.train()
@@ -73,7 +74,8 @@ def main() -> None:
     job, seconds = {"train": train, "embed": embed}[options.task], []
     for _ in range(1 + options.repetitions):
         started = time.perf_counter()
-        job()
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
+            job()
         seconds.append(time.perf_counter() - started)
     peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
     parameters = sum(parameter.numel() for parameter in model.parameters())

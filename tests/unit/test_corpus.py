@@ -8,7 +8,7 @@ import torch
 
 import build_corpus
 from regulonformer.corpus.encoding import encode, encode_cells
-from regulonformer.corpus.profile import mean_profile, principal_loadings
+from regulonformer.corpus.profile import mean_profile, principal_components
 from regulonformer.corpus.sampler import EpochSampler, hold_out, length_sorted
 from regulonformer.corpus.shards import Corpus
 from regulonformer.corpus.vocabulary import build_vocabulary, regulon_edges
@@ -231,12 +231,18 @@ def test_mean_profile_recovers_share_and_size():
     np.testing.assert_allclose(np.exp(log_size), size, rtol=0.2)
 
 
-def test_loadings_separate_two_programmes():
+def test_components_separate_two_programmes():
     rng = np.random.default_rng(0)
     rate = np.where(rng.random((300, 1)) < 0.5, [[5.0] * 10 + [1.0] * 10], [[1.0] * 10 + [5.0] * 10])
     counts = sp.csr_matrix(rng.poisson(rate))
-    loadings = principal_loadings(counts, np.asarray(counts.sum(1)).ravel(), 4)
-    assert loadings.shape == (20, 4)
-    assert abs(np.sign(loadings[:10, 0]).sum()) == 10 and np.sign(loadings[0, 0]) != np.sign(loadings[10, 0])
-    empty = principal_loadings(sp.csr_matrix((5, 20)), np.zeros(5), 4)
-    assert not empty.any()
+    library = np.asarray(counts.sum(1)).ravel()
+    found = principal_components(counts, library, 4)
+    assert found.loadings.shape == found.projection.shape == (20, 4)
+    assert abs(np.sign(found.loadings[:10, 0]).sum()) == 10
+    assert np.sign(found.loadings[0, 0]) != np.sign(found.loadings[10, 0])
+    values = (sp.diags(10_000 / library) @ counts).log1p().toarray()
+    np.testing.assert_allclose(found.mean, values.mean(0))
+    scores = (values - found.mean) @ found.projection
+    np.testing.assert_allclose(np.cov(scores.T), np.eye(4), atol=0.01)
+    empty = principal_components(sp.csr_matrix((5, 20)), np.zeros(5), 4)
+    assert not empty.loadings.any() and not empty.projection.any()

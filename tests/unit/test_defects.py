@@ -21,7 +21,7 @@ from regulonformer.model.heads import ValueHeads
 TESTED_ELSEWHERE = {
     "TF slots are random genes": "model::regulon_slots_are_the_tfs_and_their_targets",
     "a panel cut gives TF slots another meaning": "pretrained::a_cut_keeps_tfs_first_and_counts_what_is_lost",
-    "a panel cut changes the function on kept genes": "pretrained::genes_that_no_slot_reads_can_be_cut_without_a_trace",
+    "a panel cut changes the function on kept genes": "pretrained::genes_that_nothing_reads_can_be_cut_without_a_trace",
     "adapters without weights bypass the encoder": "adapt::untrained_adapter_equals_the_base",
     "values get targets of other genes": "recipes::target_of_gene_and_modality_is_its_input",
     "counts get targets of other genes": "objectives::targets_belong_to_their_gene_and_modality",

@@ -99,9 +99,7 @@ def test_only_the_tokens_asked_for_are_computed_and_they_are_the_same(dense):
     read = torch.tensor([[3, 1, 19], [0, 0, 2], [14, 15, 5]])
     whole, part = network(batch, dense=dense), network(batch, dense=dense, read_BT=read)
     torch.testing.assert_close(part.cell_BD, whole.cell_BD, atol=1e-6, rtol=0)
-    torch.testing.assert_close(
-        part.tokens_BTD, whole.tokens_BTD[torch.arange(3)[:, None], read], atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(part.tokens_BTD, whole.tokens_BTD[torch.arange(3)[:, None], read], atol=1e-6, rtol=0)
     assert (part.tokens_BTD[2, 1] == 0).all(), "padding"
     assert network(batch, dense=dense, read_BT=read[:, :0]).tokens_BTD.shape == (3, 0, 16)
 
@@ -241,6 +239,25 @@ def test_attention_of_genes_over_regulons_is_readable():
         model(layers=["explorer"]).gene_attention(batch)
 
 
+def test_linear_path_centres_cells_and_reads_no_hidden_value():
+    torch.manual_seed(0)
+    network, batch = model(), cells(200)
+    path = network.linear_path
+    assert not path(batch).any(), "zero before it is fitted"
+    values = torch.stack([torch.zeros(200, N_GENES).scatter(1, batch.genes_BT, part) for part in batch[1:3]], dim=-1)
+    path.start_from(torch.randn(N_GENES, 16), values.mean(0))
+    with torch.no_grad():
+        path.to_cell.weight.copy_(torch.eye(16))
+    expected = torch.cat([(values[..., m] - path.mean[:, m]) @ path.projection[:, 8 * m :][:, :8] for m in (0, 1)], 1)
+    torch.testing.assert_close(path(batch), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(path(batch.every_gene(N_GENES)), path(batch), atol=1e-4, rtol=1e-4)
+    hidden = batch._replace(rna_state_BT=torch.full_like(batch.rna_state_BT, MASKED))
+    other = hidden._replace(rna_BT=hidden.rna_BT + 3)
+    torch.testing.assert_close(path(hidden), path(other), atol=0, rtol=0)
+    missing = batch._replace(atac_state_BT=torch.full_like(batch.atac_state_BT, MISSING))
+    assert not path(missing)[:, 8:].any() and path(missing)[:, :8].any()
+
+
 def test_untrained_heads_predict_the_mean_profile():
     network, batch = model(), cells()
     encoded, genes = network(batch), torch.arange(N_GENES)
@@ -256,6 +273,21 @@ def test_negative_binomial_matches_torch():
     counts, mean, size = torch.tensor([0.0, 1.0, 7.0]), torch.tensor([0.3, 2.0, 4.0]), torch.tensor([0.5, 2.0, 9.0])
     reference = torch.distributions.NegativeBinomial(size, logits=mean.log() - size.log()).log_prob(counts)
     torch.testing.assert_close(negative_binomial_nll(counts, mean.log(), size.log()), -reference)
+
+
+@pytest.mark.parametrize("log_size", [-3.0, 0.0, 4.0, 7.0])
+def test_negative_binomial_keeps_its_digits_in_float32(log_size):
+    counts, log_mean = torch.tensor([0.0, 1.0, 3.0, 40.0]), torch.tensor([-2.0, 0.0, 1.0, 3.0])
+    exact = negative_binomial_nll(counts.double(), log_mean.double(), torch.full((4,), log_size).double())
+    close = negative_binomial_nll(counts, log_mean, torch.full((4,), log_size))
+    torch.testing.assert_close(close.double(), exact, atol=2e-3, rtol=1e-3)
+
+
+def test_sizes_are_bounded():
+    network = model()
+    with torch.no_grad():
+        network.heads.size_shift.fill_(100.0)
+    assert network.heads.log_dispersion.max() == 7.0
 
 
 @pytest.mark.parametrize("values", [{"widht": 8}, {"layers": ["regulons"]}, {"layers": []}, {"width": 10, "heads": 4}])

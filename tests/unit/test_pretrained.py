@@ -22,6 +22,7 @@ from regulonformer.model.batch import RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.encoder import Regulonformer
 from regulonformer.model_card import write_card
+from regulonformer.objectives.masking import hide
 from regulonformer.panel import cut_panel
 from regulonformer.pretrained import Pretrained, save_model
 
@@ -95,6 +96,7 @@ def make_model(edges, n_genes, n_tfs, **sizes):
     model = Regulonformer(ModelConfig(heads=2, dropout=0.0, **sizes), n_genes, regulons, log_mean, n_tfs=n_tfs).eval()
     for parameter in model.heads.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
+    model.linear_path.start_from(torch.randn(n_genes, model.config.width) / n_genes, torch.rand(n_genes, 2))
     return model, slots["tf"].tolist()
 
 
@@ -171,13 +173,8 @@ def test_a_modality_that_is_not_there_is_missing(model, expected):
 
 def test_accessibility_per_gene_is_taken_where_there_are_no_peaks(model, expected):
     data = multiome()
-    per_gene = data["atac"].copy()
-    per_gene.var_names = GENES
-    counts = per_gene.X.toarray()
-    counts[:, 3] += counts[:, 0]  # the linked peak
-    per_gene.X = sp.csr_matrix(counts)
     with md.set_options(pull_on_update=False):
-        given = md.MuData({"rna": data["rna"], "accessibility": per_gene})
+        given = md.MuData({"rna": data["rna"], "accessibility": per_gene(data, GENES)})
     same(model.embed(given[data.obs_names]), expected)
 
 
@@ -227,6 +224,56 @@ def test_genes_that_the_data_lack_are_cut_and_not_read_as_silent(model, caplog):
     np.testing.assert_array_equal(cells.X, model.cut_panel(GENES[4:]).embed(data["rna"]).X)
 
 
+def per_gene(data, genes):
+    """Accessibility per gene of some genes; each has one peak, and Gene3 the linked one too."""
+    table = data["atac"].copy()
+    counts = table.X.toarray()
+    counts[:, 3] += counts[:, 0]
+    table.X = sp.csr_matrix(counts)
+    table.var_names = GENES
+    return table[:, genes].copy()
+
+
+@pytest.mark.parametrize("lacking", ["accessibility", "rna", "both", "accessibility alone"])
+def test_a_gene_that_either_modality_lacks_is_cut(model, lacking, caplog):
+    caplog.set_level(logging.INFO)
+    data, some = multiome(), GENES[8:]
+    rna_genes = {"rna": GENES[6:], "both": GENES[4:]}.get(lacking, GENES)
+    accessible = {"rna": GENES, "both": GENES[:-4]}.get(lacking, some)
+    whole = {"rna": data["rna"], "accessibility": per_gene(data, GENES)}
+    given = {"rna": data["rna"][:, rna_genes].copy(), "accessibility": per_gene(data, accessible)}
+    if lacking == "accessibility alone":
+        del whole["rna"], given["rna"]
+    kept = [gene for gene in rna_genes if gene in accessible]
+    with md.set_options(pull_on_update=False):
+        cells, expected = model.embed(md.MuData(given)), model.cut_panel(kept).embed(md.MuData(whole))
+    assert sorted(cells.uns["genes"]) == sorted(kept)
+    np.testing.assert_array_equal(cells.X, expected.X)
+    assert f"{len(kept)} of the model's 24 genes were measured in every modality" in caplog.text
+    assert f"accessibility has {len(accessible)}" in caplog.text
+
+
+def test_modalities_of_other_genes_are_refused(model):
+    data = multiome()
+    tables = {"rna": data["rna"][:, :14].copy(), "accessibility": per_gene(data, GENES[10:])}
+    with (
+        md.set_options(pull_on_update=False),
+        pytest.raises(InputError, match="4 of the model's 24 genes were.*rna has"),
+    ):
+        model.embed(md.MuData(tables))
+
+
+def test_a_gene_without_a_peak_is_closed_and_not_cut(model):
+    data = multiome()
+    fewer = {"rna": data["rna"], "atac": data["atac"][:, 1:].copy()}
+    silent = data["atac"].copy()
+    silent.X = silent.X @ sp.diags_array([0] + [1] * (N_GENES - 1), dtype=np.int32)
+    with md.set_options(pull_on_update=False):
+        cells, expected = (model.embed(md.MuData(tables)) for tables in (fewer, fewer | {"atac": silent}))
+    assert len(cells.uns["genes"]) == N_GENES
+    np.testing.assert_allclose(cells.X, expected.X, atol=1e-6)
+
+
 # --- the panel cut
 
 
@@ -256,8 +303,8 @@ def states(model, batch, tokens):
     return full[:, tokens].numpy(), encoded.cell_BD.numpy()
 
 
-def hide_from_slots(pretrained, lost):
-    """Give genes a weight of zero in every slot, regulon or explorer, by weights alone."""
+def make_unread(pretrained, lost):
+    """Give genes a weight of zero in every slot and in the linear path, by weights alone."""
     model, kept = pretrained.model, np.setdiff1d(np.arange(pretrained.model.n_genes), lost)
     # Norms leave this direction as it is. Kept genes have none of it, lost ones lie against it.
     direction = torch.tensor([1.0, -1.0]).repeat(model.config.width // 2)
@@ -265,6 +312,7 @@ def hide_from_slots(pretrained, lost):
     with torch.no_grad():
         vectors[kept] -= (vectors[kept] @ direction / len(direction))[:, None] * direction
         vectors[lost] = -direction
+        model.linear_path.projection[lost] = 0
         for name, parameter in model.named_parameters():
             if name.endswith("slot_queries"):
                 parameter += 30 * direction
@@ -273,11 +321,11 @@ def hide_from_slots(pretrained, lost):
                 parameter[torch.isin(genes, torch.tensor(lost))] = -1e4
 
 
-def test_genes_that_no_slot_reads_can_be_cut_without_a_trace():
+def test_genes_that_nothing_reads_can_be_cut_without_a_trace():
     # Active or silent, among the targets or not: what counts is the weight that slots give them.
     full, counts = toy(60, 6, 8, ["regulon", "tf", "explorer"])
     lost = np.array([3, *range(25, 60)])
-    hide_from_slots(full, lost)
+    make_unread(full, lost)
     kept = np.setdiff1d(np.arange(60), lost)
     cut = cut_panel(full, full.vocabulary["symbol"][kept])
     library = np.column_stack([matrix.sum(1).A1 for matrix in counts])
@@ -290,6 +338,37 @@ def test_genes_that_no_slot_reads_can_be_cut_without_a_trace():
         for part, genes in ((full, torch.tensor(kept)), (cut, torch.arange(len(kept))))
     ]
     torch.testing.assert_close(*rates)
+
+
+def test_the_linear_path_counts_lost_genes_as_their_mean():
+    full, counts = toy(60, 6, 8, ["tf", "explorer"])
+    kept = np.arange(0, 60, 2)
+    cut = cut_panel(full, full.vocabulary["symbol"][kept])
+    library = np.column_stack([matrix.sum(1).A1 for matrix in counts])
+    every = encode(*counts, library).every_gene(60)
+    lost = ~torch.isin(every.genes_BT, torch.tensor(kept))
+    hidden = hide(every, lost[..., None].expand(-1, -1, 2))
+    panel = encode(*(matrix[:, kept] for matrix in counts), library)
+    with torch.no_grad():
+        expected, found = full.model.linear_path(hidden), cut.model.linear_path(panel)
+        assert (full.model.linear_path(every) - expected).abs().max() > 0.1
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_tf_layer_reads_the_tfs_that_are_left():
+    full, counts = toy(60, 6, 8, ["tf", "explorer"])
+    kept = np.array([1, 4, *range(10, 40)])
+    cut = cut_panel(full, full.vocabulary["symbol"][kept])
+    vectors = cut.model.embedding.gene_vectors.weight
+    weights, before = (
+        part.model.layers[0].pooling.weights(part.model.embedding.gene_vectors.weight).detach() for part in (cut, full)
+    )
+    assert weights.shape == (2, 6) and len(vectors) == 32
+    torch.testing.assert_close(weights, before[[1, 4]] / before[[1, 4]].sum(0))
+    # Without regulon layers no regulon is lost, whatever becomes of its TF.
+    assert cut.config["regulons"] == full.config["regulons"] and cut.model.tf_S.tolist() == [-1, 0, -1, -1, 1, -1, -1]
+    with pytest.raises(InputError, match="reads TFs, but no gene is one"):
+        cut_panel(full, full.vocabulary["symbol"][10:])
 
 
 def test_a_cut_keeps_tfs_first_and_counts_what_is_lost(caplog, tmp_path):
@@ -403,28 +482,44 @@ def scale_of_slots(model, batch):
 # --- the card
 
 
-def test_the_card_tells_what_the_folder_holds(world, tmp_path):
-    model = regulonformer.load(world / "model")
-    model.save(tmp_path)
+def card_of(folder, world, rows, **changes):
+    """The card of a model with these curves."""
+    regulonformer.load(world / "model").save(folder)
     run = {"n_parameters": 12345, "trained_on": ["s1", "s2"], "held_out": ["s3"], "n_train_cells": 1200}
     run |= {"n_validation_cells": 300, "steps_taken": 40, "wall_seconds": 90.0, "peak_memory_gb": 1.5}
     run |= {"cells_per_second": 80.0, "seed": 7}
     run["config"] = {"recipe": "regulon", "patience": 2, "batch_cells": 32, "model": {}}
-    write_json(tmp_path / "run.json", run)
+    write_json(folder / "run.json", run | changes)
+    columns = ["step", "split", "loss_rna", "floor_rna", "loss_atac", "floor_atac"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "metrics.tsv", sep="\t", index=False)
+    write_card(folder)
+    return (folder / "README.md").read_text()
+
+
+def test_the_card_tells_what_the_folder_holds(world, tmp_path):
     rows = [
         (20, "train", 1.0, 1.1, 2.0, 2.1),
         (20, "validation", 1.2, 1.6, 2.2, 2.5),
         (40, "train", 0.8, 1.1, 1.8, 2.1),
     ]
     rows.append((40, "validation", 1.5, 1.6, 2.4, 2.5))
-    columns = ["step", "split", "loss_rna", "floor_rna", "loss_atac", "floor_atac"]
-    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "metrics.tsv", sep="\t", index=False)
-    write_card(tmp_path)
-    card = (tmp_path / "README.md").read_text()
+    card = card_of(tmp_path, world, rows)
     assert card.startswith("---\nlibrary_name: regulonformer\n")
     assert "| parameters | 12,345 |" in card and f"| genes | {N_GENES}, of which 3 transcription factors |" in card
     assert "Trained on 1,200 cells of the libraries s1, s2." in card and "Held out: 300 cells of s3." in card
     # With patience the best weights were kept, not the last.
     assert "| RNA | 1.2000 | 1.6000 | 25.00% |" in card and "| accessibility | 2.2000 | 2.5000 | 12.00% |" in card
+    assert "- regulon layers have one slot per regulon" in card and "nats per hidden count" in card
+    assert "| linear path from the input to the cell embedding | yes |" in card
     assert "cells x 16" in card and max(map(len, card.splitlines())) <= 120
+    assert "1.5 GB\nof memory (80.0 cells/s)" in card
     assert read_tsv(tmp_path / "metrics.tsv").shape[0] == 4
+
+
+def test_the_card_is_silent_about_what_was_not_measured(world, tmp_path):
+    nan = np.nan
+    rows = [(20, "validation", 1.2, 1.6, nan, nan), (40, "validation", 1.4, 1.6, nan, nan)]
+    rows.append((60, "validation", nan, 1.6, nan, nan))  # diverged, which is not the best
+    card = card_of(tmp_path, world, rows, cells_per_second=None)
+    assert "| RNA | 1.2000 | 1.6000 | 25.00% |" in card
+    assert "| accessibility |" not in card and "nan" not in card and "None" not in card and "cells/s" not in card

@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from scipy import stats
+from sklearn.decomposition import PCA
 
 import ablate_model
 import evaluate_pretraining
@@ -24,13 +25,19 @@ from regulonformer.evaluate.ablation import (
     variant_edges,
     variant_settings,
 )
-from regulonformer.io.store import write_parquet, write_tsv
+from regulonformer.io.store import write_json, write_parquet, write_tsv
 from regulonformer.objectives import make_objective
 from regulonformer.pretrained import save_model
 from regulonformer.report.blocks import Studio
 from regulonformer.report.evidence import read_evidence
 from regulonformer.report.figures_model import pretraining_floors
-from regulonformer.report.floors import ablation_items, ablation_table, floor_sentence, floor_table
+from regulonformer.report.floors import (
+    ablation_items,
+    ablation_table,
+    floor_sentence,
+    floor_table,
+    weights_chosen_there,
+)
 from regulonformer.report.sections import pretraining_section
 from regulonformer.training.loop import VALIDATION_STREAM, Trainer, TrainSettings
 from regulonformer.training.start import build_model
@@ -185,7 +192,8 @@ def test_mean_profile_is_the_floor_of_the_objective(corpus, regulons, held):
     for m, profile in enumerate(profiles(model)):
         entries = data.hidden[m]
         ours = floors.cell_nll(entries, profile.log_mean[entries.gene], data.library[:, m], profile.log_size)
-        np.testing.assert_allclose(ours, sums["floor"][:, m], rtol=1e-5)
+        # Both are scored in double precision: all digits agree.
+        np.testing.assert_allclose(ours, sums["floor"][:, m], rtol=1e-10)
         np.testing.assert_allclose(np.bincount(entries.cell, entries.weight), sums["weight"][:, m], rtol=1e-5)
     # Before its first step the model predicts the mean profile.
     np.testing.assert_allclose(sums["nll"], sums["floor"], rtol=1e-5)
@@ -231,8 +239,109 @@ def test_strong_blending_and_strong_penalty_give_the_mean_profile(corpus, regulo
     known = (space, corpus.rows(training.rows)[0], training.library[:, 0], profile)
     blended = floors.NearestCells(*known).log_rate(space, (5, 15, 1e9))
     np.testing.assert_allclose(blended, np.tile(profile.log_mean, (len(space), 1)), atol=1e-5)
-    strong, weak = (floors.LogLinear(*known).coefficients(f(floors.PENALTIES)) for f in (max, min))
+    strong, weak = (floors.LogLinear(*known).coefficients(penalty) for penalty in (1000.0, 1.0))
     assert np.abs(strong).sum() < 0.2 * np.abs(weak).sum()
+    # Fitted from the stronger ones or from nothing: the same.
+    warm = floors.LogLinear(*known)
+    path = [warm.coefficients(penalty) for penalty in floors.PENALTIES]
+    np.testing.assert_allclose(path[-1], floors.LogLinear(*known).coefficients(floors.PENALTIES[-1]), atol=0.01)
+
+
+def drawn_entries(rng, n_cells, n_genes, log_size):
+    """Every gene of every cell hidden, with counts of a known negative binomial; and the true log rates."""
+    cell, gene = (part.ravel() for part in np.indices((n_cells, n_genes)))
+    rate, size = rng.uniform(0.5, 8.0, len(cell)), np.exp(log_size)[gene]
+    counts = rng.negative_binomial(size, size / (size + rate)).astype(float)
+    return floors.Entries(cell, gene, counts, np.ones(len(cell))), np.log(rate)
+
+
+def test_sizes_of_single_genes_are_found_again():
+    rng, found = np.random.default_rng(0), np.log(np.repeat([0.5, 2.0, 20.0], 10))
+    entries, log_rate = drawn_entries(rng, 300, len(found), found)
+    refit = floors.refit_sizes(entries, log_rate, np.ones(300), np.full(len(found), np.log(2.0)))
+    assert np.abs(refit[:20] - found[:20]).mean() < 0.25
+    assert refit[20:].min() > np.log(5.0)
+    # Other cells of the same genes are told better, too.
+    fresh, log_rate = drawn_entries(rng, 300, len(found), found)
+    loss = [floors.cell_nll(fresh, log_rate, np.ones(300), size).sum() for size in (refit, np.full(30, np.log(2.0)))]
+    assert loss[0] < loss[1] - 100
+
+
+def test_sizes_that_are_right_stay_and_unseen_genes_keep_theirs():
+    rng, log_size = np.random.default_rng(1), np.log(np.full(200, 3.0))
+    entries, log_rate = drawn_entries(rng, 20, 200, log_size)
+    seen = entries.gene < 150
+    entries, log_rate = floors.Entries(*(part[seen] for part in entries)), log_rate[seen]
+    refit = floors.refit_sizes(entries, log_rate, np.ones(20), log_size)
+    # Twenty cells do not know the size of a gene: noise alone would move most of them.
+    assert np.abs(refit - log_size).mean() < 0.3
+    np.testing.assert_array_equal(refit[150:], log_size[150:])
+
+
+def without(data, modality, cells):
+    """The same cells, some of them measured in one modality alone."""
+    keep, measured = sp.diags((~cells).astype(float)), data.measured.copy()
+    measured[cells, modality] = False
+    visible = [keep @ part if m == modality else part for m, part in enumerate(data.visible)]
+    return floors.MaskedData(data.rows, [part.tocsr() for part in visible], data.hidden, data.library, measured)
+
+
+def test_components_are_those_of_pca_where_all_is_measured(corpus, held):
+    data = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    values = sp.hstack(data.visible).toarray()
+    expected = PCA(3, svd_solver="full").fit_transform(values / (values.std(0) + 0.1))
+    space = floors.CellSpace(data, 3)(data)
+    np.testing.assert_allclose(np.abs(space), np.abs(expected / expected[:, 0].std(ddof=1)), atol=1e-6)
+
+
+def test_a_missing_modality_is_no_zero(corpus, held):
+    data = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    assert data.measured.all()
+    lacking = np.arange(len(data.rows)) % 3 == 0
+    mosaic = without(data, 1, lacking)
+    space = floors.CellSpace(mosaic, 5)
+    # The means are those of the cells that have it, and cells without it differ in RNA alone.
+    np.testing.assert_allclose(
+        space.mean[N_GENES:] / space.scale.diagonal()[N_GENES:], data.visible[1][~lacking].toarray().mean(0), atol=1e-6
+    )
+    alone = without(data, 1, np.ones(len(data.rows), bool))
+    np.testing.assert_allclose(space(mosaic)[lacking], space(alone)[lacking], atol=1e-9)
+    assert np.abs(space(alone).mean(0)).max() < 0.2
+    # Whether accessibility was measured is no component; as zeros it would be the first.
+    found = space(mosaic)
+    assert max(abs(np.corrcoef(component, lacking)[0, 1]) for component in found.T) < 0.5
+
+
+def test_predictors_on_mosaic_data_still_see_the_states(corpus, regulons, held):
+    model, _ = start(corpus, regulons, held)
+    training = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    test = floors.masked_data(hidden(corpus, np.flatnonzero(held))[1], N_GENES)
+    training = without(training, 0, np.arange(len(training.rows)) % 2 == 0)
+    inner = np.arange(len(training.rows)) % 5 == 0
+    entries, (profile, _) = test.hidden[0], profiles(model)
+    floor = floors.cell_nll(entries, profile.log_mean[entries.gene], test.library[:, 0], profile.log_size).sum()
+    for name in floors.PREDICTORS:
+        sums = floors.predictor_sums(name, training, inner, test, corpus, profiles(model), 5)
+        assert sums[:, 0].sum() < floor - 0.02 * entries.weight.sum()
+    # Without a cell to learn from, the mean profile is what is left.
+    training = without(training, 0, np.ones(len(training.rows), bool))
+    sums = floors.predictor_sums("kNN", training, inner, test, corpus, profiles(model), 5)
+    assert sums[:, 0].sum() == pytest.approx(floor)
+
+
+def test_settings_are_chosen_on_cells_of_every_kind(corpus):
+    cells = corpus.cells
+    assert set(cells.loc[evaluate_pretraining._choosing(cells, 0), "sample"]) == {"s3"}
+    lone = cells.assign(has_atac=cells["sample"] != "s3")
+    assert len(set(lone.loc[evaluate_pretraining._choosing(lone, 0), "sample"])) > 1
+
+
+def test_choices_at_the_edge_of_the_grid_are_told(judged, corpus, regulons, held, caplog):
+    model, _ = start(corpus, regulons, held)
+    data = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    with caplog.at_level("INFO"):
+        floors.predictor_sums("kNN", data, np.arange(len(data.rows)) % 4 == 0, data, corpus, profiles(model), 5)
+    assert "is the edge of what was tried (10, 20, 50)" in caplog.text
 
 
 def test_a_subset_keeps_the_entries_of_its_cells(corpus, held):
@@ -280,13 +389,26 @@ def test_variants_of_the_computation_keep_the_prior(variant, corpus, regulons):
     pd.testing.assert_frame_equal(edges, regulon_edges(regulons, corpus.vocabulary))
 
 
-def test_only_bf16_changes_the_settings():
+def test_few_variants_change_the_settings():
     ablation = {"steps": 7}
     as_it_is = variant_settings("prior", PRETRAIN, ablation, 3)
     assert (as_it_is["steps"], as_it_is["seed"], as_it_is["precision"]) == (7, 3, "float32")
-    for variant in ("shuffled", "none", "dense", "full_rank"):
+    for variant in ("shuffled", "none", "no_layers", "dense", "full_rank"):
         assert variant_settings(variant, PRETRAIN, ablation, 3) == as_it_is
     assert variant_settings("bf16", PRETRAIN, ablation, 3) == as_it_is | {"precision": "bf16"}
+    assert variant_settings("no_path", PRETRAIN, ablation, 3)["model"]["linear_path"] is False
+
+
+def test_layers_that_add_nothing_leave_the_input(corpus, regulons, held):
+    objective, batches = hidden(corpus, np.flatnonzero(held)[:16])
+    (_, prepared), (model, _) = batches[0], start(corpus, regulons, held)
+    change_model("no_layers", model)
+    model.eval()
+    with torch.no_grad():
+        states = model.final_norm(model.embedding(prepared.batch)).masked_fill(prepared.batch.pad_BT[..., None], 0)
+        torch.testing.assert_close(model(prepared.batch).tokens_BTD, states)
+    objective.loss(model.train(), prepared).loss.backward()
+    assert all(layer.fc2.weight.grad is None for layer in model.layers)
 
 
 def test_dense_computes_every_gene(corpus, regulons, held):
@@ -350,6 +472,10 @@ def test_intervals_over_seeds_are_of_paired_differences():
         table.loc[("none", "gap_loss_rna"), ["value", "ci_low", "ci_high"]].astype(float), [gain.mean(), low, high]
     )
     assert ("prior", "gap_loss_rna") not in table.index
+    # A seed without a value adds none to the number of seeds.
+    holes = pd.concat([single, single.head(1).assign(seed="9")])
+    again = over_seeds(holes, 0.95).set_index(["method", "metric"]).loc[("none", "gap_loss_rna")]
+    np.testing.assert_allclose(again[["value", "ci_low", "ci_high"]].astype(float), [gain.mean(), low, high])
     one = over_seeds(single[single["seed"] == "0"], 0.95)
     assert one[["ci_low", "ci_high"]].isna().all(axis=None)
 
@@ -398,7 +524,8 @@ def test_report_says_where_we_win_tie_and_lose():
         "loses to ridge regression on principal components. On hidden accessibility our model is ahead of the mean "
         "profile; it loses to k nearest neighbours and ridge regression on principal components."
     )
-    table = floor_table(floors)
+    table = floor_table(floors, "counts")
+    assert "nats per hidden count" in table.caption and "Huber loss" in floor_table(floors, "values").caption
     assert [row[0] for row in table.rows][:2] == ["Ridge regression on PCA", "Regulonformer (regulon), ours"]
     assert table.strong == {1}
     assert table.rows[0][2] == "-0.0300 [-0.0350, -0.0250]"
@@ -420,13 +547,43 @@ def test_report_says_what_the_parts_are_worth():
     assert "over 3 seeds" in table.caption and "Chance reaches 0.05" in table.caption
 
 
+def test_one_seed_is_not_judged():
+    rows = [("prior", "all", "loss_rna", 1.4, np.nan, np.nan), ("none", "all", "gap_loss_rna", 0.2, np.nan, np.nan)]
+    words = "No regulons: every slot starts with its TF alone: not judged (one seed) in RNA loss."
+    assert ablation_items(tidy(rows)) == [words]
+
+
+def test_report_says_so_where_the_scored_cells_chose_the_weights():
+    floors = tidy([("mean profile", "0", "loss_rna", 1.5, 1.4, 1.6), ("mean profile", "0", "gap_rna", 0.1, 0.05, 0.2)])
+    assert not weights_chosen_there(None) and not weights_chosen_there({"config": {"patience": None}})
+    assert weights_chosen_there({"config": {"patience": 3}})
+    for chosen in (True, False):
+        caption, sentence = floor_table(floors, "counts", chosen).caption, floor_sentence(floors, chosen)
+        assert ("these very cells" in caption, "these very cells" in sentence) == (chosen, chosen)
+        assert "at most 10,000 training cells" in caption
+
+
+@pytest.mark.parametrize("holdout", ["auto", []])
+def test_someone_is_always_held_out(holdout):
+    cells = pd.DataFrame({"sample": ["a"] * 3})
+    if holdout:
+        assert hold_out(cells, holdout, 0).sum() == 1
+    else:
+        with pytest.raises(InputError, match="pretrain.holdout"):
+            hold_out(cells, holdout, 0)
+    with pytest.raises(InputError, match="Leave at least one"):
+        hold_out(cells.head(1), "auto", 0)
+
+
 def test_page_shows_floors_and_ablation(judged, tmp_path):
     curve = pd.DataFrame({"step": [10], "split": "validation", "learning_rate": 0.0})
     write_tsv(curve.assign(loss_rna=1.4, floor_rna=1.5, loss_atac=1.2, floor_atac=1.3), tmp_path / "metrics.tsv")
     write_tsv(judged[1].reset_index(), tmp_path / "pretraining.tsv")
     write_tsv(tidy([("prior", "all", "loss_rna", 1.4, 1.39, 1.41)]), tmp_path / "ablation.tsv")
-    inputs = {"pretrain_metrics": "metrics", "pretraining": "pretraining", "ablation": "ablation"}
-    evidence = read_evidence({name: tmp_path / f"{file}.tsv" for name, file in inputs.items()})
+    write_json(tmp_path / "config.json", {"model": {"predicts": "counts"}})
+    inputs = {"pretrain_metrics": "metrics.tsv", "pretraining": "pretraining.tsv", "ablation": "ablation.tsv"}
+    inputs["pretrain_config"] = "config.json"
+    evidence = read_evidence({name: tmp_path / file for name, file in inputs.items()})
     blocks = pretraining_section(evidence, Studio(tmp_path, {"dpi": 50})).blocks
     names = [block.name for block in blocks if block.kind != "note"]
     assert names == ["pretraining_curves", "pretraining_gain", "pretraining_floors", "forest_pretraining", "ablation"]

@@ -15,9 +15,9 @@ from regulonformer.io.store import write_parquet, write_tsv
 from regulonformer.model.batch import RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.encoder import Regulonformer
+from regulonformer.model.precision import has_bf16
 from regulonformer.objectives import make_objective
 from regulonformer.training.checkpoint import Checkpoint
-from regulonformer.training.devices import has_bf16
 from regulonformer.training.launch import launch
 from regulonformer.training.loop import TrainSettings, cut, train
 
@@ -47,17 +47,19 @@ def files(tmp_path_factory):
     return folder / "shards", folder / "cells.parquet", folder / "vocabulary.tsv"
 
 
-def network():
+def network(predicts):
     torch.manual_seed(1)
-    config = ModelConfig(width=16, heads=2, slots=4, layers=["regulon", "explorer"], dropout=0.0)
+    config = ModelConfig(width=16, heads=2, slots=4, layers=["regulon", "explorer"], dropout=0.0, predicts=predicts)
     edges = RegulonEdges(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 9, 1, 30]), torch.ones(4), torch.tensor([0, 1]))
-    return Regulonformer(config, N_GENES, edges, torch.full((N_GENES, 2), -np.log(N_GENES)))
+    model = Regulonformer(config, N_GENES, edges, torch.full((N_GENES, 2), -np.log(N_GENES)))
+    model.linear_path.start_from(torch.randn(N_GENES, 16) / N_GENES, torch.ones(N_GENES, 2))
+    return model
 
 
-def trained(files, processes=1, checkpoint=None, validation=VALIDATION, **changes):
+def trained(files, processes=1, checkpoint=None, validation=VALIDATION, objective="masked", **changes):
     """What `train` returns."""
-    model, objective = network(), make_objective({}, N_GENES)
-    budget = TrainSettings(**BUDGET | changes)
+    objective = make_objective({"name": objective}, N_GENES)
+    model, budget = network(objective.predicts), TrainSettings(**BUDGET | changes)
     return launch(train, processes, model, objective, files, TRAINING, validation, budget, checkpoint)
 
 
@@ -81,6 +83,13 @@ def test_parts_of_a_step_add_up(files, alone, accumulate):
 
 def test_two_processes_give_the_weights_of_one(files, alone):
     assert_same_run(trained(files, processes=2, accumulate=2), alone)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_weights_of_one_for_values(files):
+    """A part of a batch may have no hidden value of a modality; totals are those of the batch."""
+    runs = (trained(files, number, objective="values", accumulate=number, steps=4) for number in (2, 1))
+    assert_same_run(*runs)
 
 
 @given(n_cells=st.integers(1, 70), accumulate=st.integers(1, 9), processes=st.integers(1, 5))

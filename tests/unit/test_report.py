@@ -18,6 +18,7 @@ from regulonformer.report.activity import most_specific, top_of_groups
 from regulonformer.report.comparison import compare, pooled_scores
 from regulonformer.report.evidence import read_evidence
 from regulonformer.report.figures_links import edge_model, link_calibration, reliability
+from regulonformer.report.methods import methods
 from regulonformer.report.names import METRICS, duration, listed, percent
 from regulonformer.report.style import palette, theme
 from regulonformer.report.tables import (
@@ -304,6 +305,7 @@ class Inputs:
         }
         self.paths["pretrain_run"] = self._json("pretrain/regulon/run.json", record)
         shape = {"width": 64, "heads": 4, "layers": ["regulon", "explorer", "regulon", "explorer"], "slots": 64}
+        shape |= {"linear_path": True, "predicts": "counts"}
         config = {"model": shape, "recipe": "regulon", "n_genes": 900, "regulons": ["TF0", "TF1"]}
         self.paths["pretrain_config"] = self._json("pretrain/regulon/config.json", config)
         self.paths["benchmarks"] = [
@@ -754,6 +756,18 @@ def test_methods_say_what_pretraining_saw(page):
     html = page[1]
     assert "without any label" in html and "except those held out for validation (donor2)" in html
     assert "simulated, with a known regulatory network" in html
+
+
+def test_methods_follow_layers_and_objective(made, page):
+    text = " ".join(re.sub(r"<[^>]+>", " ", page[1]).split())
+    assert "2 regulon layers and 2 explorer layers of width 64" in text and "negative binomial likelihood" in text
+    assert "regulon layers have one slot per regulon" in text and "are added to the cell embedding" in text
+    evidence = read_evidence(made.paths)
+    evidence.pretrain_config["model"] |= {"layers": ["tf", "explorer"], "linear_path": False, "predicts": "values"}
+    text = " ".join(paragraph.sentences for paragraph in methods(evidence, CONFIG))
+    assert "1 tf layer and 1 explorer layer" in text and "tf layers have free slots, pooled from the TFs alone" in text
+    assert "with a Huber loss" in text and "each gene's mean value over the training cells that show it" in text
+    assert not re.search("negative binomial likelihood|regulon layers|are added to the cell embedding", text)
 
 
 def test_palette_is_distinct_and_numbers_are_written_for_people():

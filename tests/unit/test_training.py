@@ -1,3 +1,5 @@
+import logging
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -73,7 +75,7 @@ def world(tmp_path_factory):
     return folder
 
 
-def pretrain(world, folder, **changes):
+def pretrain(world, folder, threads=1, gpu=0, **changes):
     folder.mkdir(exist_ok=True)
     pretrain_model.main(
         shards=world / "shards",
@@ -85,7 +87,8 @@ def pretrain(world, folder, **changes):
         run=folder / "run.json",
         metrics=folder / "metrics.tsv",
         checkpoints=folder / "checkpoints",
-        threads=1,
+        threads=threads,
+        gpu=gpu,
     )
 
 
@@ -105,7 +108,8 @@ def test_outputs(finished):
     assert np.isfinite(metrics.drop(columns="split")).all(axis=None)
     run = read_json(finished / "run.json")
     assert run["n_parameters"] > 0 and run["n_train_cells"] == 60 and run["n_validation_cells"] == 30
-    assert (run["precision"], run["processes"], run["compile"]) == ("float32", 1, False)
+    assert (run["precision"], run["device"], run["processes"], run["compile"]) == ("float32", "cpu", 1, False)
+    assert run["cells_per_second"] > 0
     assert read_json(finished / "config.json")["regulons"] == ["g0", "g1", "g2", "Unmeasured"]
     assert not list((finished / "checkpoints").glob("*")), "a run that ended leaves no checkpoint"
 
@@ -175,6 +179,59 @@ def test_other_settings_or_code_do_not_take_up_a_checkpoint(world, tmp_path, mon
     assert len(list((tmp_path / "checkpoints").glob("tiny_*"))) == 3
 
 
+@pytest.fixture
+def one_thread():
+    """Other tests go on with the threads they had."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_other_arithmetic_does_not_take_up_a_checkpoint(world, tmp_path, monkeypatch, one_thread, caplog):
+    caplog.set_level(logging.INFO)
+    kill_at(monkeypatch, 6)
+    (tmp_path / "checkpoints" / "tiny_other_0123456789abcdef").mkdir(parents=True)  # of another recipe
+
+    def killed(**how):
+        caplog.clear()
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(world, tmp_path, **how)
+        return set((tmp_path / "checkpoints").glob("tiny_*/state.pt"))
+
+    first = killed(threads=2)
+    assert len(first) == 1 and "not taken up" not in caplog.text
+    assert killed(threads=2) == first and "resuming at step 5" in caplog.text
+    assert len(killed(threads=1)) == 2 and "resuming" not in caplog.text
+    assert f"not taken up: {first.pop().parent}," in caplog.text and "tiny_other" not in caplog.text
+    monkeypatch.setattr(torch, "__version__", "0.1")
+    assert len(killed(threads=1)) == 3 and "resuming" not in caplog.text
+    monkeypatch.setattr(pretrain_model, "granted_device", lambda gpu: "mps")
+    monkeypatch.setattr(pretrain_model, "launch", lambda *arguments: kept.append(arguments[8]) or 1 / 0)
+    kept = []
+    for number in (1, 2):
+        with pytest.raises(ZeroDivisionError):
+            pretrain(world, tmp_path, gpu=number)
+    folders = {checkpoint.folder for checkpoint in kept}
+    assert len(folders) == 2 and not any(folder.exists() for folder in folders)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_missed(world, tmp_path, caplog):
+    pretrain(world, tmp_path, gpu=2, steps=1)
+    assert "2 GPU granted, but torch" in caplog.text and "training on the CPU" in caplog.text
+    run = read_json(tmp_path / "run.json")
+    assert (run["device"], run["processes"]) == ("cpu", 1)
+
+
+def test_run_that_was_killed_after_its_last_step_has_no_speed(world, finished, tmp_path, monkeypatch):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(pretrain_model, "save_model", lambda *arguments: 1 / 0)
+        pretrain(world, tmp_path, checkpoint_steps=4)
+    pretrain(world, tmp_path, checkpoint_steps=4)
+    assert read_json(tmp_path / "run.json")["cells_per_second"] is None
+    assert_same_run(tmp_path, finished)
+
+
 def test_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path / "run")
     checkpoint.save({"step": 1})
@@ -204,7 +261,7 @@ def test_values_are_learned_and_saved_too(world, tmp_path, loss):
     assert reloaded.heads.start.any(), "the mean profile is saved with the model"
 
 
-@pytest.mark.parametrize("rate", [3.0, 30.0], ids=["worse at once", "not a number in the end"])
+@pytest.mark.parametrize("rate", [3.0, 10.0], ids=["worse at once", "not a number in the end"])
 def test_patience_stops_early_and_keeps_the_best(world, tmp_path, rate):
     pretrain(world, tmp_path, steps=60, learning_rate=rate, validate_steps=2, patience=3)
     metrics = pd.read_csv(tmp_path / "metrics.tsv", sep="\t")
@@ -286,9 +343,13 @@ def test_only_linear_weights_decay(finished):
 def test_each_cell_is_trained_on_once_an_epoch_or_watched(n_cells, n_libraries, batch_cells, seed):
     rng = np.random.default_rng(seed)
     cells = pd.DataFrame({"sample": np.resize([f"s{i}" for i in range(n_libraries)], n_cells)})
+    if n_cells == 1:
+        with pytest.raises(InputError, match="every library is held out"):
+            hold_out(cells, "auto", seed)
+        return
     held = hold_out(cells, "auto", seed)
     last = (cells["sample"] == cells["sample"].max()).sum()
-    assert held.sum() == (round(n_cells * 0.1) if cells["sample"].nunique() == 1 else last)
+    assert held.sum() == (max(1, round(n_cells * 0.1)) if cells["sample"].nunique() == 1 else last)
     train, validation, lengths = np.flatnonzero(~held), np.flatnonzero(held), rng.integers(1, 99, n_cells)
     sampler = EpochSampler(train, lengths[train], batch_cells, seed)
     epoch = [sampler.batch(step) for step in range(sampler.batches_per_epoch)]

@@ -62,6 +62,7 @@ rule embed_cells:
         gpu=0,
     params:
         seed=CONFIG["features"]["seed"],
+        precision=CONFIG["pretrain"]["precision"],
     message:
         "Embedding all cells with recipe {wildcards.recipe}"
     script:

@@ -114,7 +114,7 @@ def _train_and_judge(variant, seed, corpus, regulons, settings, pretrain, known,
     start = pooling_influence(model)
     objective = make_objective(options["recipe_settings"]["objective"], model.n_genes)
     trainer = Trainer(model, objective, corpus, train, validation, TrainSettings.from_dict(options), gpu=bool(gpu))
-    last = trainer.run()[-1]
+    last = [row for row in trainer.run() if row["split"] == "validation"][-1]
     scores = {name: last[name] for name in ("loss_rna", "loss_atac")}
     if known.truth.any():
         chosen = validation[:ATTENTION_CELLS]

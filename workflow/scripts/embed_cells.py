@@ -17,7 +17,7 @@ from regulonformer.pretrained import load_model
 BATCH_CELLS = 64
 
 
-def main(*, folder, shards, cells, vocabulary, seed, output, threads=1, gpu=0):
+def main(*, folder, shards, cells, vocabulary, seed, output, precision="float32", threads=1, gpu=0):
     """Embed cells.
 
     Parameters
@@ -30,6 +30,8 @@ def main(*, folder, shards, cells, vocabulary, seed, output, threads=1, gpu=0):
         Seed of the UMAP.
     output
         h5ad to write: what `regulonformer.embed.embed` returns, and the UMAP in obsm X_umap.
+    precision
+        As in the section `pretrain`.
     threads, gpu
         CPU threads; number of GPUs granted (0: stay on the CPU).
 
@@ -43,7 +45,8 @@ def main(*, folder, shards, cells, vocabulary, seed, output, threads=1, gpu=0):
     if corpus.vocabulary["symbol"].tolist() != pretrained.vocabulary["symbol"].tolist():
         raise InputError(vocabulary, "its genes are not those of the model", "Pretrain on this corpus")
     batches = list(length_sorted(np.arange(len(corpus)), corpus.cells["n_active"], BATCH_CELLS))
-    data = embed_batches(pretrained, corpus.cells, stream(corpus, batches), len(batches), None if gpu else "cpu")
+    device = None if gpu else "cpu"
+    data = embed_batches(pretrained, corpus.cells, stream(corpus, batches), len(batches), device, precision=precision)
     data.obsm["X_umap"] = umap(data.X, seed)
     data.write_h5ad(output)
 
@@ -56,6 +59,7 @@ if job := globals().get("snakemake"):
             cells=job.input.cells,
             vocabulary=job.input.vocabulary,
             seed=job.params.seed,
+            precision=job.params.precision,
             output=job.output.embedding,
             threads=job.threads,
             gpu=job.resources.get("gpu", 0),

@@ -91,9 +91,12 @@ def _some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def _choosing(cells: pd.DataFrame, seed: int) -> np.ndarray:
-    """Training cells to choose settings on: of the last library, or a tenth of a single one."""
+    """Training cells to choose settings on: of the last library, or a tenth of all where libraries differ in kind."""
+    held, has = hold_out(cells, "auto", seed), cells[["has_rna", "has_atac"]]
+    if (has[held].any() != has[~held].any()).any():
+        held = hold_out(cells.assign(sample="all"), "auto", seed)
     inner = np.zeros(len(cells), bool)
-    inner[_some(np.flatnonzero(hold_out(cells, "auto", seed)), CHOOSING_CELLS, seed)] = True
+    inner[_some(np.flatnonzero(held), CHOOSING_CELLS, seed)] = True
     return inner
 
 

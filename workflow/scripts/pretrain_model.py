@@ -17,10 +17,12 @@ from regulonformer.corpus.shards import Corpus
 from regulonformer.corpus.vocabulary import regulon_edges
 from regulonformer.io.store import file_hash, read_parquet, write_run_record, write_tsv
 from regulonformer.log import rule_log
+from regulonformer.model.precision import uses_bf16
 from regulonformer.model_card import write_card
 from regulonformer.objectives import make_objective
 from regulonformer.pretrained import check_regulons, save_model
 from regulonformer.training.checkpoint import Checkpoint
+from regulonformer.training.devices import granted_device
 from regulonformer.training.launch import launch
 from regulonformer.training.loop import TrainSettings, train
 from regulonformer.training.start import build_model
@@ -73,15 +75,14 @@ def main(
     logging.info("%d parameters, %d cells to train on, %d held out", n_parameters, (~held).sum(), held.sum())
 
     inputs = [vocabulary, cells, regulons, *sorted(file for file in Path(shards).rglob("*") if file.is_file())]
-    # A state of other settings, data or code is not taken up.
-    scripts = Path(regulonformer.__file__).parents[1]
-    code = [scripts / "pretrain_model.py", *modules_of(scripts / "pretrain_model.py", scripts)]
-    identity = dumps([settings, [file_hash(file) for file in inputs + code]], sort_keys=True)
-    checkpoint = Checkpoint(Path(checkpoints) / f"{settings['recipe']}_{sha256(identity.encode()).hexdigest()[:16]}")
+    device = granted_device(gpu)
+    processes = settings["processes"] if device == "cpu" else gpu
+    logging.info("training on %s, %d process(es), %d thread(s)", device, processes, threads)
+    # What rounds sums in another way gives other bytes.
+    arithmetic = [torch.__version__, device, processes, threads, uses_bf16(settings["precision"], device != "cpu")]
+    checkpoint = _checkpoint(Path(checkpoints), settings, arithmetic, inputs)
     objective = make_objective(settings["recipe_settings"]["objective"], model.n_genes)
     training, validation = np.flatnonzero(~held), np.flatnonzero(held)
-    on_gpu = bool(gpu) and torch.accelerator.is_available()
-    processes = gpu if on_gpu else settings["processes"]
     done = launch(
         train,
         processes,
@@ -92,14 +93,14 @@ def main(
         validation,
         TrainSettings.from_dict(settings),
         checkpoint,
-        on_gpu,
+        device != "cpu",
     )
     model.load_state_dict(done["weights"])
 
     about = {"regulons": names, "recipe": settings["recipe"]}
     save_model(folder, model, corpus.vocabulary, about, read_parquet(elements) if elements else None)
     write_tsv(pd.DataFrame(done["rows"]), metrics)
-    libraries = corpus.cells["sample"]
+    libraries, speed = corpus.cells["sample"], done["cells_per_second"]
     record = {
         "n_parameters": n_parameters,
         "n_train_cells": len(training),
@@ -107,14 +108,27 @@ def main(
         "trained_on": sorted(libraries[~held].unique()),
         "held_out": sorted(libraries[held].unique()),
         "steps_taken": done["steps"],
-        "cells_per_second": round(done["cells_per_second"], 1),
+        "cells_per_second": speed and round(speed, 1),
         "precision": done["precision"],
+        "device": device,
         "processes": processes,
         "compile": settings["compile"],
     }
     write_run_record(run, config=settings, seed=settings["seed"], inputs=inputs, started=started, extra=record)
     write_card(folder)
     checkpoint.remove()
+
+
+def _checkpoint(folder: Path, settings: dict, arithmetic: list, inputs: list) -> Checkpoint:
+    """Checkpoint of this run: a state of other settings, arithmetic, inputs or code is not taken up, but named."""
+    scripts = Path(regulonformer.__file__).parents[1]
+    code = [scripts / "pretrain_model.py", *modules_of(scripts / "pretrain_model.py", scripts)]
+    identity = dumps([settings, arithmetic, [file_hash(file) for file in inputs + code]], sort_keys=True)
+    checkpoint = Checkpoint(folder / f"{settings['recipe']}_{sha256(identity.encode()).hexdigest()[:16]}")
+    for other in sorted(folder.glob(f"{settings['recipe']}_{'[0-9a-f]' * 16}")):
+        if other != checkpoint.folder:
+            logging.info("not taken up: %s, of other settings, inputs, code, torch, device or threads", other)
+    return checkpoint
 
 
 # Processes that this one starts load the script once more, under another name.

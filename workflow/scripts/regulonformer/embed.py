@@ -8,12 +8,20 @@ import torch
 
 from regulonformer.log import progress as shown
 from regulonformer.model.batch import CellBatch
+from regulonformer.model.precision import uses_bf16
 from regulonformer.panel import cut_panel
 from regulonformer.pretrained import Pretrained
 from regulonformer.query import Query
 
 
-def embed(pretrained: Pretrained, data, batch_cells: int = 64, device: str | None = None, progress: bool = True):
+def embed(
+    pretrained: Pretrained,
+    data,
+    batch_cells: int = 64,
+    device: str | None = None,
+    progress: bool = True,
+    precision: str = "float32",
+):
     """Embed the cells of a MuData, or of an AnnData of RNA. Nothing is trained.
 
     Parameters
@@ -29,6 +37,8 @@ def embed(pretrained: Pretrained, data, batch_cells: int = 64, device: str | Non
         Such as `cpu`, `cuda` or `mps`; by default a GPU if there is one. The model stays there.
     progress
         Whether to show a bar (on a terminal) or to log lines (elsewhere).
+    precision
+        `float32`, `bf16`, or `auto` (bf16 where the hardware multiplies it).
 
     Returns
     -------
@@ -47,7 +57,7 @@ def embed(pretrained: Pretrained, data, batch_cells: int = 64, device: str | Non
         pretrained = cut_panel(pretrained, pretrained.vocabulary["symbol"].iloc[query.tokens])
     share = pretrained.config.get("panel_share", [1.0, 1.0])
     batches = query.batches(batch_cells, share)
-    return embed_batches(pretrained, query.obs, batches, query.n_batches(batch_cells), device, progress)
+    return embed_batches(pretrained, query.obs, batches, query.n_batches(batch_cells), device, progress, precision)
 
 
 @torch.no_grad()
@@ -58,6 +68,7 @@ def embed_batches(
     n_batches: int,
     device: str | None = None,
     progress: bool = True,
+    precision: str = "float32",
 ):
     """Embed cells that come in batches; the result is that of `embed`.
 
@@ -71,17 +82,20 @@ def embed_batches(
         Row numbers in `obs`, and the cells.
     n_batches
         How many there are.
-    device, progress
+    device, progress, precision
         As for `embed`.
     """
     import anndata
 
     model = pretrained.model.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    place = model.cell_token.device
     regulon_layers = [number for number, kind in enumerate(model.config.layers) if kind == "regulon"]
     embedding = np.zeros((len(obs), model.config.width), np.float32)
     attention = np.zeros((len(obs), len(model.tf_S) if regulon_layers else 0), np.float32)
     for rows, batch in shown(batches, n_batches, "embedding", unit="batch") if progress else batches:
-        encoded = model(batch.to(model.cell_token.device), attention="cell")
+        batch = batch.to(place)
+        with torch.autocast(place.type, torch.bfloat16, enabled=uses_bf16(precision, place.type == "cuda")):
+            encoded = model(batch, attention="cell", read_BT=batch.genes_BT[:, :0])
         embedding[rows] = encoded.cell_BD.cpu().numpy()
         if regulon_layers:
             attention[rows] = torch.stack([encoded.attention[layer] for layer in regulon_layers]).mean(0).cpu().numpy()

@@ -6,16 +6,11 @@ import pandas as pd
 
 from regulonformer.corpus.vocabulary import read_vocabulary
 from regulonformer.io.store import read_json
+from regulonformer.model.config import LAYER_KINDS, LOSSES
 from regulonformer.pretrained import CONFIG, VOCABULARY
 
 CARD = "README.md"
 MODALITIES = {"rna": "RNA", "atac": "accessibility"}
-# What the losses are, by what the heads predict.
-MEASURES = {
-    "counts": "nats per hidden count (negative binomial)",
-    "values": "Huber losses per hidden value",
-    "bins": "nats per hidden bin of values",
-}
 TEMPLATE = """\
 ---
 library_name: regulonformer
@@ -26,8 +21,12 @@ tags: [biology, single-cell, multiome, gene-regulation, masked-modelling]
 
 # Regulonformer, recipe `{recipe}`
 
-A transformer over the genes of a cell, with RNA and accessibility of each, that reads cells through regulons (a
-transcription factor and its targets). It was pretrained by filling in hidden values; no labels were used.
+A transformer over the genes of a cell, with RNA and accessibility of each. Genes do not attend to each other but to a
+small set of slots:
+
+{slot_kinds}
+
+It was pretrained by filling in hidden values; no labels were used.
 
 ## Use
 
@@ -47,7 +46,8 @@ cells = model.embed(mudata)  # raw counts, modalities `rna` and `atac`; gives an
 | parameters | {n_parameters:,} |
 | genes | {n_genes:,}, of which {n_tfs:,} transcription factors |
 | regulons | {n_regulons:,} |
-| layers | {layers}; width {width}, {heads} heads, {slots} free slots per explorer layer |
+| layers | {layers}; width {width}, {heads} heads, {slots} slots per free layer |
+| linear path from the input to the cell embedding | {linear_path} |
 
 Genes are listed in `vocabulary.tsv`, the stretches of the genome behind their accessibility in `elements.parquet`.
 Weights are in `model.safetensors`; `run.json` has every setting, checksums of the inputs and versions of packages.
@@ -58,18 +58,18 @@ Weights are in `model.safetensors`; `run.json` has every setting, checksums of t
 
 ## Numbers
 
-{scored} Losses are {measure}.
-The floor predicts each gene's mean in the training cells; the gain is 1 - loss / floor.
+{scored} Loss: {measure}.
+The floor predicts the mean profile of the training cells, gene by gene; the gain is 1 - loss / floor.
 
 {losses}
 
 Training took {steps_taken:,} steps of {batch_cells} cells, {wall_minutes:.1f} minutes and at most {peak_memory_gb} GB
-of memory ({cells_per_second} cells/s); the seed was {seed}.
+of memory{speed}; the seed was {seed}.
 
 ## Intended use
 
-Embedding cells of the same species and tissues, and as a start for fine-tuning (`finetune_task`). Attention over
-regulons says where the model looks.
+Embedding cells of the same species and tissues, and as a start for fine-tuning (`finetune_task`). Where there
+are regulon layers, attention over regulons says where the model looks.
 
 ## Limits
 
@@ -97,15 +97,20 @@ def write_card(folder) -> None:
     config, run = read_json(folder / CONFIG), read_json(folder / "run.json")
     vocabulary, metrics = read_vocabulary(folder / VOCABULARY), pd.read_csv(folder / "metrics.tsv", sep="\t")
     split, row = kept_row(metrics, run["config"]["patience"])
-    facts = config["model"] | run["config"] | run
+    shape = config["model"]
+    layers, linear_path = ", ".join(shape["layers"]), "yes" if shape["linear_path"] else "no"
+    facts = shape | run["config"] | run | {"layers": layers, "linear_path": linear_path}
     text = TEMPLATE.format(
-        **facts | {"layers": ", ".join(config["model"]["layers"]), "wall_minutes": run["wall_seconds"] / 60},
+        **facts,
+        wall_minutes=run["wall_seconds"] / 60,
+        speed=f" ({speed} cells/s)" if (speed := run["cells_per_second"]) else "",
+        slot_kinds="\n".join(f"- {kind} layers have {LAYER_KINDS[kind]}" for kind in dict.fromkeys(shape["layers"])),
         n_genes=len(vocabulary),
         n_tfs=int(vocabulary["is_tf"].sum()),
         n_regulons=len(config["regulons"]),
         data=_data(run),
         scored="On the cells held out." if split == "validation" else "On the training cells: none were held out.",
-        measure=MEASURES[config["model"]["predicts"]],
+        measure=LOSSES[shape["predicts"]],
         losses=_losses(row),
     )
     (folder / CARD).write_text(text)
@@ -117,7 +122,9 @@ def kept_row(metrics: pd.DataFrame, patience: int | None) -> tuple[str, pd.Serie
     rows = metrics[metrics["split"] == split]
     if patience is None or split == "train":
         return split, rows.iloc[-1]
-    return split, rows.loc[rows[["loss_rna", "loss_atac"]].sum(axis=1).idxmin()]
+    # As in training: a loss that is not a number is no best one, and if none is better than nothing the last is kept.
+    losses = rows[[f"loss_{key}" for key in _scored(rows.iloc[-1])]].sum(axis=1, skipna=False)
+    return split, rows.loc[losses.idxmin()] if losses.notna().any() else rows.iloc[-1]
 
 
 def _data(run: dict) -> str:
@@ -131,10 +138,15 @@ def _data(run: dict) -> str:
     return "\n".join(lines)
 
 
+def _scored(row: pd.Series) -> list[str]:
+    """Modalities with entries to score; one that no cell has is without a floor."""
+    return [key for key in MODALITIES if pd.notna(row[f"floor_{key}"])]
+
+
 def _losses(row: pd.Series) -> str:
     """Table of losses and floors."""
     lines = ["| modality | loss | floor | gain |", "|---|---|---|---|"]
-    for key, name in MODALITIES.items():
+    for key in _scored(row):
         loss, floor = row[f"loss_{key}"], row[f"floor_{key}"]
-        lines.append(f"| {name} | {loss:.4f} | {floor:.4f} | {1 - loss / floor:.2%} |")
+        lines.append(f"| {MODALITIES[key]} | {loss:.4f} | {floor:.4f} | {1 - loss / floor:.2%} |")
     return "\n".join(lines)

@@ -15,7 +15,9 @@ GENE_ROWS = {
     "heads.gene_log_mean",
     "heads.start",
     "heads.floor_log_dispersion",
-    "heads.log_dispersion",
+    "heads.size_shift",
+    "linear_path.projection",
+    "linear_path.mean",
 }
 
 
@@ -25,7 +27,8 @@ def cut_panel(pretrained: Pretrained, symbols) -> Pretrained:
     Rows of kept genes are taken over as they are, in their order (TFs stay first). Regulon edges to lost genes go, and
     a slot that loses all of them goes too; the TF index is moved to the new tokens. Pooling weights of what is left are
     the same softmax over fewer genes, so the model is the full one with the weights of lost genes set to zero and the
-    rest scaled to sum to 1. Where no slot reads a lost gene, outputs of kept genes do not change.
+    rest scaled to sum to 1. Where no slot reads a lost gene, outputs of kept genes do not change. Those of the cell
+    do, if the model has a linear path: there a lost gene's own value is replaced by its mean over the training cells.
 
     The share of all counts that falls on the panel is noted in the config as `panel_share`: dividing a cell's total
     over the panel by it estimates the total that values were divided by in training. `embed` does that.
@@ -45,7 +48,7 @@ def cut_panel(pretrained: Pretrained, symbols) -> Pretrained:
     Raises
     ------
     InputError
-        If no gene of the model is kept, or no regulon although the model has regulon layers.
+        If no gene of the model is kept, or no regulon or TF although the model has regulon or tf layers.
     """
     wanted, vocabulary = set(map(str, symbols)), pretrained.vocabulary
     kept = np.flatnonzero(vocabulary["symbol"].isin(wanted))

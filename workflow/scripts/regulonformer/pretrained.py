@@ -43,10 +43,10 @@ class Pretrained:
     hash: str | None
     elements: pd.DataFrame | None = None
 
-    def embed(self, data, batch_cells: int = 64, device: str | None = None, progress: bool = True):
+    def embed(self, data, **options):
         """Embed the cells of a MuData, or of an AnnData of RNA; see `regulonformer.embed.embed`."""
         # Looked up by name, so that a rule which only loads models does not depend on that code.
-        return import_module("regulonformer.embed").embed(self, data, batch_cells, device, progress)
+        return import_module("regulonformer.embed").embed(self, data, **options)
 
     def cut_panel(self, symbols) -> "Pretrained":
         """Return the model of some genes alone; see `regulonformer.panel.cut_panel`."""

@@ -32,6 +32,10 @@ class Query:
     gene_id or gene_ids, or the names themselves), else by symbol. Accessibility of a gene is the sum of the peaks of
     `atac` that lie in the model's elements; without peaks, `accessibility` is taken as counts per gene.
 
+    Genes that are no feature of `rna` or `accessibility` were not measured and are no token. A gene none of whose
+    elements has a peak in `atac` stays, as a zero: peaks are called where the genome is open, so that none there says
+    closed, although peaks that were called on other cells and carried over cannot tell it from unknown.
+
     Parameters
     ----------
     data
@@ -44,7 +48,7 @@ class Query:
     obs
         Table of the cells.
     tokens
-        Genes of the model that the RNA has, in order; all if there is no RNA.
+        Genes of the model that every modality given per gene has, in order.
 
     Raises
     ------
@@ -57,11 +61,10 @@ class Query:
         if not {"rna", "atac", "accessibility"} & set(tables):
             problem = f"no modality rna, atac or accessibility, but {', '.join(tables) or 'none'}"
             raise InputError("MuData", problem, "Name the modalities so")
-        self.obs, self.tokens = data.obs, np.arange(len(pretrained.vocabulary))
+        self.obs = data.obs
         self.rna = _rna(tables, pretrained.vocabulary)
         self.atac = _atac(tables, pretrained.vocabulary, pretrained.elements)
-        if "rna" in tables:
-            self.tokens = np.flatnonzero(self.rna.to_genes.getnnz(axis=0))
+        self.tokens = _measured_by_all([self.rna, self.atac])
 
     def n_batches(self, batch_cells: int) -> int:
         """Number of batches that `batches` yields."""
@@ -168,6 +171,8 @@ class _Counts:
         Name of the modality.
     to_genes
         Features x genes, 0 or 1.
+    per_gene
+        Features are genes, so that a gene without a feature was not measured.
 
     Raises
     ------
@@ -175,11 +180,12 @@ class _Counts:
         If there are no counts, or cells share a name.
     """
 
-    def __init__(self, table, name: str, to_genes: sp.csr_matrix) -> None:
+    def __init__(self, table, name: str, to_genes: sp.csr_matrix, per_gene: bool) -> None:
         layer = COUNTS_LAYER in table.layers
         self.matrix = table.layers[COUNTS_LAYER] if layer else table.X
         self.where = f"{name}.layers[{COUNTS_LAYER!r}]" if layer else f"{name}.X"
-        self.cells, self.to_genes = table.obs_names, to_genes
+        self.name, self.cells, self.to_genes = name, table.obs_names, to_genes
+        self.measured = to_genes.getnnz(axis=0) > 0 if per_gene else np.ones(to_genes.shape[1], dtype=bool)
         if self.matrix is None:
             raise InputError(self.where, "there are no counts", f"Put them into X or into the layer {COUNTS_LAYER!r}")
         if not self.cells.is_unique:
@@ -206,29 +212,43 @@ class _Counts:
         return sp.csr_matrix(block.astype(np.int32) @ self.to_genes)
 
 
+def _measured_by_all(parts: list[_Counts]) -> np.ndarray:
+    """Tokens of the genes that all modalities measured."""
+    measured = np.logical_and.reduce([part.measured for part in parts])
+    n_left, n_genes = np.count_nonzero(measured), len(measured)
+    if n_left < n_genes:
+        counts = ", ".join(f"{part.name} has {np.count_nonzero(part.measured)}" for part in parts)
+        found = f"{n_left} of the model's {n_genes} genes were measured in every modality ({counts})"
+        logging.info("%s; the others are cut", found)
+        if n_left < SMALLEST_SHARE * n_genes:
+            raise InputError("MuData", found, "Leave out a modality, or use cut_panel with the genes of both first")
+    return np.flatnonzero(measured)
+
+
 def _rna(tables: dict, vocabulary: pd.DataFrame) -> _Counts:
-    if "rna" in tables:
-        return _Counts(tables["rna"], "rna", genes_of_features(tables["rna"].var, vocabulary, "rna"))
-    return _none("rna", len(vocabulary))
+    return _per_gene(tables, "rna", vocabulary) if "rna" in tables else _none("rna", len(vocabulary))
 
 
 def _atac(tables: dict, vocabulary: pd.DataFrame, elements: pd.DataFrame | None) -> _Counts:
     if "atac" in tables and elements is not None:
-        return _Counts(tables["atac"], "atac", genes_of_peaks(tables["atac"].var_names, elements, vocabulary))
+        to_genes = genes_of_peaks(tables["atac"].var_names, elements, vocabulary)
+        return _Counts(tables["atac"], "atac", to_genes, per_gene=False)
     if "accessibility" in tables:
-        to_genes = genes_of_features(tables["accessibility"].var, vocabulary, "accessibility")
-        return _Counts(tables["accessibility"], "accessibility", to_genes)
+        return _per_gene(tables, "accessibility", vocabulary)
     if "atac" in tables:
         fix = "Add the modality `accessibility`, counts per gene, or leave out `atac`"
         raise InputError("atac", "the model was saved without the elements that peaks are assigned by", fix)
     return _none("accessibility", len(vocabulary))
 
 
+def _per_gene(tables: dict, name: str, vocabulary: pd.DataFrame) -> _Counts:
+    return _Counts(tables[name], name, genes_of_features(tables[name].var, vocabulary, name), per_gene=True)
+
+
 def _none(name: str, n_genes: int) -> _Counts:
-    """A modality that no cell has."""
+    """A modality that no cell has; it lacks cells, not genes."""
     import anndata
 
     logging.info("no %s in the data: it is missing for all cells", name)
-    return _Counts(
-        anndata.AnnData(sp.csr_matrix((0, 0), dtype=np.int32)), name, sp.csr_matrix((0, n_genes), dtype=np.int32)
-    )
+    empty = anndata.AnnData(sp.csr_matrix((0, 0), dtype=np.int32))
+    return _Counts(empty, name, sp.csr_matrix((0, n_genes), dtype=np.int32), per_gene=False)

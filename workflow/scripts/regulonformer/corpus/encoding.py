@@ -95,7 +95,7 @@ def _kernels():
     """
     import numba
 
-    @numba.njit(nogil=True)
+    @numba.njit(nogil=True, cache=True)
     def longest(marks, rna_indptr, rna_genes, atac_indptr, atac_genes):
         """Active genes of the cell that has most."""
         most = 0
@@ -112,7 +112,7 @@ def _kernels():
             most = max(most, len(rna) + len(atac) - shared)
         return most
 
-    @numba.njit(nogil=True)
+    @numba.njit(nogil=True, cache=True)
     def fill(
         marks, position, rna_indptr, rna_genes, rna_counts, rna_values, atac_indptr, atac_genes, atac_counts,
         atac_values, genes, pad, values, counts,

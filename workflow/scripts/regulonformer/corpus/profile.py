@@ -1,6 +1,7 @@
 """Mean profile and principal components of a set of cells: what pretraining starts from and is measured against."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -46,8 +47,26 @@ def mean_profile(blocks: Iterable[tuple[sp.csr_matrix, np.ndarray]]) -> tuple[np
     return np.log(share), np.log(np.clip(size, *SIZE_RANGE))
 
 
-def principal_loadings(counts: sp.csr_matrix, library: np.ndarray, n_components: int) -> np.ndarray:
-    """Loadings of genes on the principal components of log-normalised, scaled counts.
+class Components(NamedTuple):
+    """Principal components of log-normalised, scaled counts of one modality.
+
+    Attributes
+    ----------
+    loadings
+        Genes x components, in units of the scaled data.
+    projection
+        Genes x components: takes log-normalised values less their mean to components of unit variance.
+    mean
+        Mean log-normalised value of each gene.
+    """
+
+    loadings: np.ndarray
+    projection: np.ndarray
+    mean: np.ndarray
+
+
+def principal_components(counts: sp.csr_matrix, library: np.ndarray, n_components: int) -> Components:
+    """Principal components of log-normalised, scaled counts.
 
     Parameters
     ----------
@@ -56,23 +75,21 @@ def principal_loadings(counts: sp.csr_matrix, library: np.ndarray, n_components:
     library
         Total counts per cell.
     n_components
-        Components wanted.
-
-    Returns
-    -------
-    numpy.ndarray
-        Genes x components, in units of the scaled data; columns of zeros where the data have fewer components.
+        Components wanted; columns are zeros where the data have fewer.
     """
-    scaled = (sp.diags(TARGET_SUM / np.maximum(library, 1.0)) @ counts.astype(np.float64)).log1p().tocsr()
-    mean = np.asarray(scaled.mean(0)).ravel()
-    variance = np.asarray(scaled.multiply(scaled).mean(0)).ravel() - mean**2
-    scaled = (scaled @ sp.diags(1 / (np.sqrt(np.maximum(variance, 0)) + SCALE_OFFSET))).tocsr()
-    loadings = np.zeros((counts.shape[1], n_components))
+    values = (sp.diags(TARGET_SUM / np.maximum(library, 1.0)) @ counts.astype(np.float64)).log1p().tocsr()
+    mean = np.asarray(values.mean(0)).ravel()
+    variance = np.asarray(values.multiply(values).mean(0)).ravel() - mean**2
+    scale = np.sqrt(np.maximum(variance, 0)) + SCALE_OFFSET
+    scaled = (values @ sp.diags(1 / scale)).tocsr()
+    loadings, projection = (np.zeros((counts.shape[1], n_components)) for _ in range(2))
     found = min(n_components, min(scaled.shape) - 1)
     if found > 0 and scaled.nnz:
         fit = PCA(found, svd_solver="arpack", random_state=0).fit(scaled)
-        loadings[:, :found] = fit.components_.T * np.sqrt(fit.explained_variance_)
-    return loadings
+        spread = np.sqrt(fit.explained_variance_)
+        loadings[:, :found] = fit.components_.T * spread
+        projection[:, :found] = fit.components_.T / scale[:, None] / np.maximum(spread, 1e-8)
+    return Components(loadings, projection, mean)
 
 
 def value_profile(

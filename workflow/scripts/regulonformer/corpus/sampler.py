@@ -111,17 +111,20 @@ def hold_out(cells: pd.DataFrame, holdout: str | list[str], seed: int) -> np.nda
     Raises
     ------
     InputError
-        If a sample is unknown, or none is left to train on.
+        If no sample is named or one is unknown, or no cell is left to train on.
     """
     samples = cells["sample"].astype(str)
     libraries = sorted(samples.unique())
+    if holdout == "auto" and len(libraries) == 1 and len(cells) > 1:
+        held = np.zeros(len(cells), bool)
+        n_held = max(1, round(len(cells) * SINGLE_LIBRARY_SHARE))
+        held[np.random.default_rng(seed).permutation(len(cells))[:n_held]] = True
+        return held
     if holdout == "auto":
-        if len(libraries) == 1:
-            held = np.zeros(len(cells), bool)
-            held[np.random.default_rng(seed).permutation(len(cells))[: round(len(cells) * SINGLE_LIBRARY_SHARE)]] = True
-            return held
         holdout = libraries[-1:]
     names = [holdout] if isinstance(holdout, str) else list(holdout)
+    if not names:
+        raise InputError("pretrain.holdout", "no sample is named", f"Name some of {', '.join(libraries)}, or auto")
     for name in names:
         if name not in libraries:
             raise InputError("pretrain.holdout", f"unknown sample {name!r}", f"Known are {', '.join(libraries)}")

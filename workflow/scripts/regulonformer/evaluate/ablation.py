@@ -17,7 +17,7 @@ from regulonformer.model.encoder import pick
 from regulonformer.model.pooling import FreePooling
 
 REFERENCE = "prior"
-VARIANTS = (REFERENCE, "shuffled", "none", "dense", "bf16", "full_rank")
+VARIANTS = (REFERENCE, "shuffled", "none", "no_layers", "no_path", "dense", "bf16", "full_rank")
 
 
 def variant_edges(variant: str, regulons: pd.DataFrame, vocabulary: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -58,13 +58,20 @@ def variant_settings(variant: str, pretrain: dict, ablation: dict, seed: int) ->
     """Settings of pretraining for one run: the recipe with the budget of the ablation, validated at its end."""
     steps = ablation["steps"]
     budget = {"steps": steps, "validate_steps": steps, "patience": None, "seed": seed}
-    return pretrain | budget | {"precision": "bf16" if variant == "bf16" else "float32"}
+    changed = {"precision": "bf16" if variant == "bf16" else "float32"}
+    if variant == "no_path":
+        changed["model"] = pretrain["model"] | {"linear_path": False}
+    return pretrain | budget | changed
 
 
 def change_model(variant: str, model: nn.Module) -> None:
     """Turn an untrained model into a variant of itself, in place; most variants do not differ here."""
     if variant == "dense":
         model.register_forward_pre_hook(_compute_every_gene, with_kwargs=True)
+    if variant == "no_layers":
+        for layer in model.layers:
+            for output in (layer.attention.o_proj, layer.fc2):
+                nn.init.zeros_(output.weight).requires_grad_(False)
     if variant == "full_rank":
         vectors_ND = model.embedding.gene_vectors.weight.detach()
         for layer in model.layers:
@@ -212,8 +219,11 @@ def over_seeds(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
 
 def mean_interval(values, confidence: float) -> tuple[float, float, float]:
-    """Mean of independent values and its interval by Student's t; NaN ends where there is one value alone."""
-    mean, n = float(np.mean(values)), len(values)
+    """Mean of independent values and its interval by Student's t; NaN is no value, and one alone has no interval."""
+    values = np.asarray(values, np.float64)
+    values = values[~np.isnan(values)]
+    n = len(values)
+    mean = float(np.mean(values)) if n else np.nan
     if n < 2:
         return mean, np.nan, np.nan
     half = stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values)

@@ -4,7 +4,18 @@ from dataclasses import asdict, dataclass, field, fields
 
 from regulonformer.errors import InputError
 
-LAYER_KINDS = ("regulon", "tf", "explorer")
+# Kinds of layers, and what their slots are; in words for card and report.
+LAYER_KINDS = {
+    "regulon": "one slot per regulon, pooled from the TF and its targets with weights that start from the prior",
+    "tf": "free slots, pooled from the TFs alone",
+    "explorer": "free slots, pooled from all genes",
+}
+# What the loss of a hidden entry is, by what the heads predict.
+LOSSES = {
+    "counts": "nats per hidden count, negative binomial",
+    "values": "Huber loss per hidden value",
+    "bins": "nats per hidden value, cross-entropy over its bins",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class ModelConfig:
         Learned support points K of the value embedding, per modality.
     value_max
         Value (log1p counts per 10,000) of the last support point.
+    linear_path
+        Add principal components of the input to the cell embedding, through a learned linear layer.
     predicts
         What the heads give of a hidden entry: `counts`, `values` or `bins` of values. The objective decides.
     """
@@ -39,17 +52,19 @@ class ModelConfig:
     layers: list[str] = field(default_factory=lambda: ["regulon", "explorer", "regulon", "explorer"])
     slots: int = 64
     feed_forward: int = 2
-    dropout: float = 0.1
+    dropout: float = 0.0
     value_bins: int = 16
     value_max: float = 10.0
+    linear_path: bool = True
     predicts: str = "counts"
 
     def __post_init__(self):
         unknown = [kind for kind in self.layers if kind not in LAYER_KINDS]
+        kinds = ", ".join(LAYER_KINDS)
         if unknown:
-            raise InputError("model.layers", f"unknown layer kind {unknown[0]!r}", f"Use one of {LAYER_KINDS}")
+            raise InputError("model.layers", f"unknown layer kind {unknown[0]!r}", f"Use one of {kinds}")
         if not self.layers:
-            raise InputError("model.layers", "no layer is named", f"List at least one of {LAYER_KINDS}")
+            raise InputError("model.layers", "no layer is named", f"List at least one of {kinds}")
         if self.width % self.heads:
             raise InputError(
                 "model.heads", f"{self.heads} does not divide the width {self.width}", "Change one of them"

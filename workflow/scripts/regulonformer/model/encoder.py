@@ -12,6 +12,7 @@ from regulonformer.model.batch import CellBatch, RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.embedding import INITIAL_STD, TokenEmbedding
 from regulonformer.model.heads import make_heads
+from regulonformer.model.linear import LinearPath
 from regulonformer.model.pooling import FreePooling, Genome, Places, RegulonPooling
 
 # A cell differs from the silent genome by a few genes per slot: without a gain their share drowns in what all cells
@@ -27,7 +28,7 @@ class Encoded(NamedTuple):
     tokens_BTD
         States of the batch's tokens, or of those asked for (float32); zero where padded.
     cell_BD
-        State of the pooling token: the cell embedding (float32).
+        The cell embedding: state of the pooling token, plus the linear path if there is one (float32).
     attention
         For each layer the attention of the pooling token over its slots (B x S, rows sum to 1); None unless asked for.
     """
@@ -119,6 +120,7 @@ class Regulonformer(nn.Module):
         }
         self.layers = nn.ModuleList(Layer(config, poolings[kind]()) for kind in config.layers)
         self.final_norm = nn.LayerNorm(config.width)
+        self.linear_path = LinearPath(n_genes, config.width) if config.linear_path else None
         self.heads = make_heads(config.predicts, config.width, gene_log_mean_N2, gene_log_dispersion_N2)
 
     def forward(
@@ -163,11 +165,16 @@ class Regulonformer(nn.Module):
                 states_BQD, normed_BQD = (pick(part, F.pad(read_BT + 1, (1, 0))) for part in (states_BQD, normed_BQD))
                 pad_BT = pad_BT.gather(1, read_BT)
             states_BQD = layer.update(states_BQD, normed_BQD, slots_BSD)
-        states_BQD = self.final_norm(states_BQD.float())
+        states_BQD = self.final_norm(states_BQD.to(self.final_norm.weight.dtype))
         tokens_BTD = states_BQD[:, 1:].masked_fill(pad_BT[..., None], 0.0)
         if attention == "cell":
             weights = [layer_BTS[:, 0] for layer_BTS in weights]
-        return Encoded(tokens_BTD, states_BQD[:, 0], weights if attention else None)
+        cell_BD = states_BQD[:, 0]
+        if self.linear_path is not None:
+            # Differences of large sums need the digits that half precision lacks.
+            with torch.autocast(cell_BD.device.type, enabled=False):
+                cell_BD = cell_BD + self.linear_path(batch)
+        return Encoded(tokens_BTD, cell_BD, weights if attention else None)
 
     def gene_attention(self, batch: CellBatch) -> Tensor:
         """Attention of every token over the regulon slots, mean of heads and regulon layers; B x T x S.

@@ -11,6 +11,11 @@ from regulonformer.model.embedding import INITIAL_STD
 
 # Bins of a value in scDynOmics: one per unit of log1p, the last one open.
 N_BINS = 15
+# A model that knows the cell leaves less to the dispersion than the mean profile does: sizes grow several times. Steps
+# of Adam are as long as the learning rate, so that would take thousands of them; this makes each one longer.
+SIZE_RATE = 10.0
+# Beyond it the distribution is a Poisson's to within 0.1 % of its variance, and float32 runs out of digits.
+MAX_LOG_SIZE = 7.0
 
 
 class CountHeads(nn.Module):
@@ -38,12 +43,17 @@ class CountHeads(nn.Module):
         self.scale = 1 / (INITIAL_STD * math.sqrt(width))
         self.register_buffer("gene_log_mean", gene_log_mean_N2.float().clone())
         self.register_buffer("floor_log_dispersion", gene_log_dispersion_N2.float().clone())
-        self.log_dispersion = nn.Parameter(gene_log_dispersion_N2.float().clone())
+        self.size_shift = nn.Parameter(torch.zeros_like(self.floor_log_dispersion))
         self.from_token = nn.Linear(width, len(MODALITIES))
         self.from_cell = nn.Linear(width, len(MODALITIES) * width)
         for head in (self.from_token, self.from_cell):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+
+    @property
+    def log_dispersion(self) -> Tensor:
+        """Log of the NB size of each gene and modality, N x M."""
+        return (self.floor_log_dispersion + SIZE_RATE * self.size_shift).clamp_max(MAX_LOG_SIZE)
 
     def factors(self, cell_BD: Tensor) -> Tensor:
         """What a cell multiplies gene vectors with, B x M x D."""
@@ -138,12 +148,12 @@ def negative_binomial_nll(counts: Tensor, log_mean: Tensor, log_size: Tensor) ->
     Tensor
         Nats per entry.
     """
-    size = log_size.exp()
-    log_total = torch.logaddexp(log_mean, log_size)
+    size, log_odds = log_size.exp(), log_mean - log_size
+    # log(1 + mu / r) as a softplus keeps its digits where the size is far above the mean.
     return (
         torch.lgamma(size)
         + torch.lgamma(counts + 1)
         - torch.lgamma(counts + size)
-        - size * (log_size - log_total)
-        - counts * (log_mean - log_total)
+        + (size + counts) * F.softplus(log_odds)
+        - counts * log_odds
     )

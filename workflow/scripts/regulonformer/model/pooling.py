@@ -1,9 +1,9 @@
 """Slots pooled from genes (Linformer: Wang et al. 2020, arXiv 2006.04768), at the cost of the genes a cell expresses.
 
 The pool of a cell is that of the silent genome, computed once per batch, with the share of its active genes
-exchanged: sum_n P[n,s] silent[n] + gain * sum_t P[g_t,s] (state[t] - silent[g_t]). With a gain of 1 that is the pool over
-all genes; a larger one reads what is special to the cell more strongly. Each module here has weights P of its own kind
-and gives both sums.
+exchanged: sum_n P[n,s] silent[n] + gain * sum_t P[g_t,s] (state[t] - silent[g_t]). With a gain of 1 that is the pool
+over all genes; a larger one reads what is special to the cell more strongly. Each module here has weights P of its own
+kind and gives both sums.
 """
 
 import math

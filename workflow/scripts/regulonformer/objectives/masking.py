@@ -51,6 +51,4 @@ def scored_tokens(batch: CellBatch, scored_BTM: Tensor, read_BR: Tensor) -> Scor
     scored_BR = scored_BTM.any(-1).gather(1, read_BR)
     cells_X, nth_X = scored_BR.nonzero(as_tuple=True)
     in_batch_X = cells_X * scored_BTM.shape[1] + read_BR[cells_X, nth_X]
-    return ScoredTokens(
-        cells_X, batch.genes_BT.flatten()[in_batch_X], in_batch_X, cells_X * read_BR.shape[1] + nth_X
-    )
+    return ScoredTokens(cells_X, batch.genes_BT.flatten()[in_batch_X], in_batch_X, cells_X * read_BR.shape[1] + nth_X)

@@ -86,9 +86,7 @@ class HiddenValues(NamedTuple):
     def part(self, rows: slice) -> "HiddenValues":
         """Some of the cells; the number of entries stays that of the whole batch, so that losses of parts add up."""
         cells = CellBatch(*(tensor[rows] for tensor in self.batch))
-        return HiddenValues(
-            cells, self.scored_BTM[rows], self.values_BTM[rows], self.read_BR[rows], self.weight_M
-        )
+        return HiddenValues(cells, self.scored_BTM[rows], self.values_BTM[rows], self.read_BR[rows], self.weight_M)
 
     def to(self, device) -> "HiddenValues":
         """Move every tensor to a device."""

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from regulonformer.model.config import LOSSES
 from regulonformer.report.comparison import is_ours
 from regulonformer.report.names import capital, inside, listed, method_name
 from regulonformer.report.tables import Table
@@ -14,6 +15,8 @@ VARIANTS = {
     "none": "no regulons: every slot starts with its TF alone",
     "dense": "every gene computed as a token, silent ones too",
     "bf16": "matrix products in bfloat16",
+    "no_layers": "attention and feed-forward add nothing",
+    "no_path": "no linear path",
     "full_rank": "explorer slots with a free weight for every gene",
 }
 # Metric of the ablation -> head of its column, and whether more is better.
@@ -27,15 +30,29 @@ MEASURES = {
 }
 NOUNS = {"mean profile": "the mean profile", "ridge on PCA": "ridge regression on principal components"}
 OUTCOMES = {"ahead": "is ahead of", "level": "cannot be told apart from", "behind": "loses to"}
+WORTH = {
+    "ahead": "better",
+    "behind": "worse",
+    "level": "no difference seen",
+    "unknown": "not judged (one seed)",
+}
 
 
-def floor_table(floors: pd.DataFrame) -> Table:
+# With `pretrain.patience` the cells that are scored have chosen the weights.
+CHOSEN_THERE = "Our weights are the best of several by their loss on these very cells, which flatters our model."
+
+
+def floor_table(floors: pd.DataFrame, predicts: str, chosen_there: bool = False) -> Table:
     """Loss of every method per modality, and its distance to ours.
 
     Parameters
     ----------
     floors
         Tidy scores with the metrics `loss_...` and `gap_...`.
+    predicts
+        What the model predicts (`ModelConfig.predicts`), and the loss therefore is.
+    chosen_there
+        Whether training stopped by the loss on the scored cells (`weights_chosen_there`).
     """
     cells = {(row.method, row.metric): row for row in floors.itertuples()}
     kinds = [kind for kind in PREDICTED if f"loss_{kind}" in set(floors["metric"])]
@@ -50,9 +67,10 @@ def floor_table(floors: pd.DataFrame) -> Table:
         for method in methods
     ]
     caption = (
-        "Loss per hidden value of held-out cells (negative log likelihood for counts; lower is better), and how much "
-        "more than ours it is, both with confidence intervals from drawing cells; above 0 ours is better. Every "
-        "method sees the same visible values and is scored on the same hidden ones."
+        f"Loss on held-out cells ({LOSSES[predicts]}; lower is better), and how much more than ours it is, both with "
+        "confidence intervals from drawing cells; above 0 ours is better. Every method sees the same visible values "
+        "and is scored on the same hidden ones. Nearest cells and ridge regression learn from at most 10,000 training "
+        "cells, our model and the mean profile from all." + (f" {CHOSEN_THERE}" if chosen_there else "")
     )
     heading = "Loss beside simple predictors"
     strong = {position for position, method in enumerate(methods) if is_ours(method)}
@@ -60,8 +78,13 @@ def floor_table(floors: pd.DataFrame) -> Table:
     return Table("pretraining_floors", heading, heads, rows, caption, "evaluate/pretraining.tsv", strong)
 
 
-def floor_sentence(floors: pd.DataFrame) -> str:
-    """Say, per modality, which predictors our model is ahead of, level with and behind of."""
+def weights_chosen_there(run: dict | None) -> bool:
+    """Whether, by its record, pretraining kept the weights that were best on the cells held out."""
+    return (run or {}).get("config", {}).get("patience") is not None
+
+
+def floor_sentence(floors: pd.DataFrame, chosen_there: bool = False) -> str:
+    """Say, per modality, which predictors our model is ahead of, level with and behind of; see `floor_table`."""
     said = []
     for kind, predicted in PREDICTED.items():
         gaps = floors[floors["metric"] == f"gap_{kind}"]
@@ -72,7 +95,7 @@ def floor_sentence(floors: pd.DataFrame) -> str:
             if key in verdict
         ]
         said += [f"On hidden {predicted} our model {'; it '.join(parts)}."] if parts else []
-    return " ".join(said)
+    return " ".join([*said, CHOSEN_THERE] if said and chosen_there else said)
 
 
 def ablation_table(ablation: pd.DataFrame) -> Table:
@@ -112,20 +135,21 @@ def ablation_items(ablation: pd.DataFrame) -> list[str]:
     items = []
     for variant, words in VARIANTS.items():
         mine = scores[scores["method"] == variant].set_index("metric")
-        verdicts = {"better": [], "worse": [], "no difference seen": []}
+        verdicts = {word: [] for word in WORTH.values()}
         for metric, (head, more_is_better) in MEASURES.items():
             # What pooling starts from is given, not found out.
             if f"gap_{metric}" in mine.index and metric != "auprc_start":
                 found = outcome(mine.loc[f"gap_{metric}"], more_is_better)
-                word = {"ahead": "better", "behind": "worse", "level": "no difference seen"}[found]
-                verdicts[word].append(inside(head))
+                verdicts[WORTH[found]].append(inside(head))
         said = [f"{word} in {listed(heads)}" for word, heads in verdicts.items() if heads]
         items += [f"{capital(words)}: {'; '.join(said)}."] if said else []
     return items
 
 
 def outcome(row, more_is_better: bool) -> str:
-    """Whether a difference is `ahead` or `behind`, its interval being clear of 0, or `level`."""
+    """Whether a difference is `ahead` or `behind`, its interval being clear of 0, `level`, or `unknown` without one."""
+    if pd.isna(row.ci_low) or pd.isna(row.ci_high):
+        return "unknown"
     low, high = (row.ci_low, row.ci_high) if more_is_better else (-row.ci_high, -row.ci_low)
     return "ahead" if low > 0 else "behind" if high < 0 else "level"
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from regulonformer.model.config import LAYER_KINDS
 from regulonformer.report.evidence import Evidence
 from regulonformer.report.names import flatten, listed, number, plural, spoken
 
@@ -71,6 +72,23 @@ REFERENCES = {
         "Sundararajan M., Taly A., Yan Q. Axiomatic attribution for deep networks. ICML, PMLR 70:3319–3328 (2017); "
         "computed with Captum, arXiv:2009.07896."
     ),
+}
+
+
+# What pretraining hid and predicted, and what its floor is, by what the heads predict.
+EXPRESSED = "A share of the genes that a cell shows in any modality was hidden, in RNA and accessibility at once, and "
+HIDDEN = {
+    "counts": (
+        "Part of the RNA and accessibility counts of each cell was hidden, one of a gene or both, of silent genes too, "
+        "and the model was trained to predict them with a negative binomial likelihood. "
+    ),
+    "values": f"{EXPRESSED}the model was trained to predict their log-normalised values with a Huber loss. ",
+    "bins": f"{EXPRESSED}the model was trained to predict the bins of their log-normalised values (cross-entropy). ",
+}
+FLOORS = {
+    "counts": "each gene's mean over the training cells",
+    "values": "each gene's mean value over the training cells that show it",
+    "bins": "the share of each of a gene's bins over the training cells that show it",
 }
 
 
@@ -237,11 +255,15 @@ def _model(evidence: Evidence, config: dict) -> Method | None:
         "The model reads each gene of a cell as one token with its expression and its accessibility, transcription "
         "factors first. "
         f"It has {listed(counted)} of width {shape['width']} with {shape['heads']} heads; "
-        "instead of every other gene, each gene attends to a small set of slots, as in Linformer. "
-        "In regulon layers the slots are regulons, pooled from the TF and its targets with weights that start from "
-        "the prior; "
-        "in explorer layers the pooling is free."
+        "instead of every other gene, each gene attends to a small set of slots, as in Linformer: "
+        + "; ".join(f"{kind} layers have {LAYER_KINDS[kind]}" for kind in dict.fromkeys(layers))
+        + "."
     )
+    if shape["linear_path"]:
+        sentences += (
+            " Principal components of the visible values of both modalities, fixed before training, pass through a "
+            "learned linear layer and are added to the cell embedding."
+        )
     return Method("Model", sentences, ["linformer"])
 
 
@@ -254,11 +276,11 @@ def _pretraining(evidence: Evidence, config: dict) -> Method | None:
     if evidence.pretrain_metrics is None:
         return None
     record = evidence.pretrain_run or {}
-    size = record.get("n_parameters")
-    sentences = "Part of the RNA and ATAC values of each cell was masked, and the model was trained to fill them in. "
+    size, predicts = record.get("n_parameters"), evidence.pretrain_config["model"]["predicts"]
+    sentences = HIDDEN[predicts]
     sentences += f"It has {number(size)} parameters. " if size else ""
     sentences += _seen_in_pretraining(evidence)
-    sentences += "The floor is the loss of predicting each gene's mean over the training cells."
+    sentences += f"The floor is the loss of predicting {FLOORS[predicts]}."
     return Method("Pretraining", sentences, [], _settings(config, "pretrain"))
 
 

@@ -210,14 +210,16 @@ def _pretraining_judged(evidence: Evidence, studio: Studio) -> list:
     """Losses beside simple predictors, and variants of the model."""
     blocks = []
     if evidence.pretraining is not None and not evidence.pretraining.empty:
+        sizes = (evidence.pretrain_config or {}).get("model", {})
+        chosen_there = floors.weights_chosen_there(evidence.pretrain_run)
         blocks += [
-            floors.floor_table(evidence.pretraining),
+            floors.floor_table(evidence.pretraining, sizes.get("predicts", "counts"), chosen_there),
             studio.draw(
                 figures_model.pretraining_floors(evidence.pretraining),
                 "forest_pretraining",
                 "How much higher the loss of simple predictors is than ours, on the same hidden values; lines are "
                 "intervals. A point left of the line predicts better than our model, one whose interval crosses it "
-                "cannot be told apart. " + floors.floor_sentence(evidence.pretraining),
+                "cannot be told apart. " + floors.floor_sentence(evidence.pretraining, chosen_there),
                 "Loss of simple predictors less that of our model, with intervals, for RNA and ATAC.",
             ),
         ]

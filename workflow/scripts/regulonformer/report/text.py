@@ -9,7 +9,7 @@ from regulonformer.report.comparison import Comparison, compare, metrics_in_orde
 from regulonformer.report.evidence import Evidence
 from regulonformer.report.figures_drivers import classes_by_size, mean_attribution, top_drivers
 from regulonformer.report.figures_regulons import edge_table, strongest_tfs
-from regulonformer.report.floors import floor_sentence
+from regulonformer.report.floors import floor_sentence, weights_chosen_there
 from regulonformer.report.names import (
     capital,
     inside,
@@ -168,7 +168,8 @@ def _pretraining(evidence: Evidence) -> Finding | None:
     if min(gains.values()) <= 0:
         sentence += " Where it is above the floor, pretraining has not yet learned more than averages."
     if evidence.pretraining is not None:
-        sentence = f"{sentence} {floor_sentence(evidence.pretraining)}".strip()
+        judged = floor_sentence(evidence.pretraining, weights_chosen_there(evidence.pretrain_run))
+        sentence = f"{sentence} {judged}".strip()
     return Finding("pretraining", "Pretraining", sentence)
 
 

@@ -1,11 +1,29 @@
 """Where a run computes, with which precision, and what memory it takes."""
 
+import logging
 import resource
 import sys
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+
+from regulonformer.model.precision import uses_bf16
+
+
+def granted_device(gpu: int) -> str:
+    """Kind of device to train on: that of the GPUs granted (`cuda`, `mps`), or `cpu` without any.
+
+    Parameters
+    ----------
+    gpu
+        Number of GPUs granted; a warning if there are some but torch finds none.
+    """
+    if gpu and torch.accelerator.is_available():
+        return torch.accelerator.current_accelerator().type
+    if gpu:
+        logging.warning("%d GPU granted, but torch %s finds none: training on the CPU", gpu, torch.__version__)
+    return "cpu"
 
 
 def make_accelerator(precision: str, gpu: bool) -> Accelerator:
@@ -18,20 +36,13 @@ def make_accelerator(precision: str, gpu: bool) -> Accelerator:
     gpu
         Use the GPU of this process (CUDA, or MPS); otherwise the CPU.
     """
-    bf16 = precision == "bf16" or (precision == "auto" and has_bf16(gpu))
     # accelerate keeps one state per interpreter, and refuses another precision in a second run.
     AcceleratorState._reset_state(reset_partial_state=True)
     # An objective need not use every head, and a process may have no cell of a small batch.
     processes = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(cpu=not gpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[processes])
-
-
-def has_bf16(gpu: bool) -> bool:
-    """Whether the hardware multiplies bfloat16 matrices itself: a GPU, or a CPU with AMX or AVX512-BF16."""
-    if gpu:
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    return Accelerator(
+        cpu=not gpu, mixed_precision="bf16" if uses_bf16(precision, gpu) else "no", kwargs_handlers=[processes]
+    )
 
 
 def peak_memory_gb(device: torch.device) -> float:

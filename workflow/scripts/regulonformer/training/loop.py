@@ -129,7 +129,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         self.step, self.metrics, self.sums = 0, [], torch.zeros(3, 2, dtype=torch.float64)
         self.best, self.best_loss, self.waited = None, float("inf"), 0
-        self.seen, self.seconds, self.cells_per_second = 0, 0.0, 0.0
+        self.seen, self.seconds, self.cells_per_second = 0, 0.0, None
 
     def run(self) -> list[dict]:
         """Train to the end of the budget, or until validation stops improving.
@@ -159,7 +159,7 @@ class Trainer:
             if self.checkpoint and self.step % every.checkpoint_steps == 0:
                 self._save()
             started = time.perf_counter()
-        self.cells_per_second = seen / seconds if seconds else 0.0
+        self.cells_per_second = seen / seconds if seconds else None
         if self.best is not None:
             self.model.load_state_dict(self.best)
         self.model.eval()
@@ -287,7 +287,8 @@ def train(model, objective, corpus: tuple, train_cells, validation_cells, settin
     Returns
     -------
     dict
-        `weights` (state dict on the CPU), `rows` of the curves, `steps` taken, `cells_per_second`, `precision`.
+        `weights` (state dict on the CPU), `rows` of the curves, `steps` taken, `cells_per_second` (since it was taken
+        up; None if no step was left), `precision`.
     """
     trainer = Trainer(model, objective, Corpus(*corpus), train_cells, validation_cells, settings, checkpoint, gpu)
     rows = trainer.run()

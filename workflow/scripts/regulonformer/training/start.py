@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from regulonformer.corpus.profile import mean_profile, principal_loadings, value_profile
+from regulonformer.corpus.profile import mean_profile, principal_components, value_profile
 from regulonformer.model.batch import RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.encoder import Regulonformer
@@ -17,7 +17,8 @@ def build_model(corpus, train_cells, edges, settings):
     """Model at its start, and the TF of each regulon slot.
 
     The heads start from the mean profile of the training cells, the gene vectors from the loadings of their principal
-    components: one half of the width from RNA, the other from accessibility.
+    components: one half of the width from RNA, the other from accessibility. The linear path starts from the same
+    components.
 
     Parameters
     ----------
@@ -40,12 +41,15 @@ def build_model(corpus, train_cells, edges, settings):
     sizes = [config.width - config.width // 2, config.width // 2]
     chosen = train_cells[:: -(-len(train_cells) // LOADING_CELLS)]
     counts_of_chosen = corpus.rows(chosen)
-    means, dispersions, loadings = [], [], []
+    means, dispersions, components = [], [], []
     for m, counts in enumerate(counts_of_chosen):
         log_mean, log_size = mean_profile(corpus.blocks(train_cells, m))
         means.append(log_mean)
         dispersions.append(log_size)
-        loadings.append(principal_loadings(counts, corpus.library[chosen, m], sizes[m]))
+        # A cell that lacks the modality would count as one of zeros.
+        measured = ~corpus.missing[chosen, m]
+        components.append(principal_components(counts[measured], corpus.library[chosen, m][measured], sizes[m]))
+    loadings, projections, values = zip(*components, strict=True)
     starts = [torch.tensor(np.column_stack(part)) for part in (means, dispersions, loadings)]
     slots = edges.drop_duplicates("slot")
     columns = [edges["slot"], edges["gene"], edges["weight"].astype("float32"), slots["tf_token"]]
@@ -53,6 +57,8 @@ def build_model(corpus, train_cells, edges, settings):
     torch.manual_seed(settings["seed"])
     n_tfs = int(corpus.vocabulary["is_tf"].sum())
     model = Regulonformer(config, len(corpus.vocabulary), regulons, *starts, n_tfs=n_tfs)
+    if model.linear_path is not None:
+        model.linear_path.start_from(*(torch.tensor(np.column_stack(part)) for part in (projections, values)))
     if predicts != "counts":
         profile = value_profile(counts_of_chosen, corpus.library[chosen], corpus.missing[chosen], predicts == "bins")
         model.heads.start.copy_(torch.tensor(profile))
