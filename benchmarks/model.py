@@ -100,10 +100,12 @@ def measure(task: str, precision: str, repetitions: int, sizes: dict) -> dict:
     """Time a task of ours in this process; `seconds` of each repetition, `peak_gb` and `parameters`."""
     import torch
 
+    from regulonformer.model.allocator import keep_freed_memory
     from regulonformer.model.precision import uses_bf16
     from regulonformer.training.loop import decayed_groups
 
     torch.set_num_threads(THREADS)
+    keep_freed_memory()  # as training and embedding do
     model, objective = make_model(**sizes)
     batch, generator = cell_batch(draw_values(**sizes)), torch.Generator().manual_seed(0)
     optimiser = torch.optim.AdamW(decayed_groups(model, 0.01), lr=1e-4, fused=True)

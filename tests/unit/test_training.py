@@ -270,6 +270,12 @@ def test_patience_stops_early_and_keeps_the_best(world, tmp_path, rate):
     assert torch.isfinite(load_model(tmp_path).model.embedding.gene_vectors.weight).all()
 
 
+def test_weights_that_are_no_numbers_are_not_saved(world, tmp_path):
+    with pytest.raises(InputError, match="pretrain.learning_rate.*1000"):
+        pretrain(world, tmp_path, steps=20, learning_rate=1000.0)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 def test_saved_model_is_the_model(finished, world):
     pretrained = regulonformer.load(finished)
     again = load_model(finished)

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from regulonformer.log import progress as shown
+from regulonformer.model.allocator import keep_freed_memory
 from regulonformer.model.batch import CellBatch
 from regulonformer.model.precision import uses_bf16
 from regulonformer.panel import cut_panel
@@ -87,6 +88,7 @@ def embed_batches(
     """
     import anndata
 
+    keep_freed_memory()
     model = pretrained.model.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
     place = model.cell_token.device
     regulon_layers = [number for number, kind in enumerate(model.config.layers) if kind == "regulon"]

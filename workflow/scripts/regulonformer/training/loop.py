@@ -16,7 +16,9 @@ from torch import nn
 from regulonformer.corpus.loader import stream
 from regulonformer.corpus.sampler import EpochSampler, length_sorted
 from regulonformer.corpus.shards import Corpus
+from regulonformer.errors import InputError
 from regulonformer.log import progress
+from regulonformer.model.allocator import keep_freed_memory
 from regulonformer.model.batch import MODALITIES
 from regulonformer.objectives.terms import LossTerms
 from regulonformer.training.checkpoint import Checkpoint
@@ -120,6 +122,7 @@ class Trainer:
         self.checkpoint, self.validation_cells = checkpoint, np.asarray(validation_cells)
         self.lengths = corpus.cells["n_active"].to_numpy()
         self.sampler = EpochSampler(train_cells, self.lengths[train_cells], settings.batch_cells, settings.seed)
+        keep_freed_memory()
         self.accelerator = make_accelerator(settings.precision, gpu)
         if settings.compile:
             model.compile(dynamic=True)
@@ -292,6 +295,9 @@ def train(model, objective, corpus: tuple, train_cells, validation_cells, settin
     """
     trainer = Trainer(model, objective, Corpus(*corpus), train_cells, validation_cells, settings, checkpoint, gpu)
     rows = trainer.run()
+    if not all(value.isfinite().all() for value in model.parameters()):
+        problem = f"{settings.learning_rate} is too much for these data: weights are not finite after training"
+        raise InputError("pretrain.learning_rate", problem, "Lower it, or raise pretrain.warmup_share")
     return {
         "weights": {name: value.cpu() for name, value in model.state_dict().items()},
         "rows": rows,
