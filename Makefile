@@ -6,7 +6,7 @@ BIN := .venv/bin
 CONFIG ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup macs3 peers demo run test lint format slurm-test clean
+.PHONY: help setup macs3 peers peer-model demo run test lint format slurm-test clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,13 @@ macs3: .venv/macs3 ## Add MACS3, for libraries without peaks (builds from source
 
 peers: .venv-peers/ready ## Set up other tools apart, in .venv-peers, for benchmarks and the tests that compare with them
 
+.venv-peer-model/ready: envs/requirements-peer-model.txt
+	$(PYTHON) -m venv .venv-peer-model
+	.venv-peer-model/bin/pip install --quiet --disable-pip-version-check -r envs/requirements-peer-model.txt
+	@touch $@
+
+peer-model: .venv-peer-model/ready ## Set up scDynOmics's package in .venv-peer-model, for benchmarks/model.py
+
 demo: .venv/runtime ## Run the whole line on the embedded demo; ends with results/demo/report/report.html
 	$(BIN)/snakemake --cores $(CORES)
 
@@ -64,4 +71,4 @@ format: .venv/testing ## Format Python and Snakemake files
 	$(BIN)/snakefmt Snakefile workflow/rules
 
 clean: ## Remove results and environment
-	rm -rf results .venv .venv-peers .snakemake
+	rm -rf results .venv .venv-peers .venv-peer-model .snakemake

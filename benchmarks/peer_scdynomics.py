@@ -1,6 +1,6 @@
-"""Time scDynOmics's released package (PyPI `scdynomics` 0.0.1) in the environment that `make peers` sets up.
+"""Time scDynOmics's released package (PyPI `scdynomics` 0.0.1) in the environment that `make peer-model` sets up.
 
-    .venv-peers/bin/python benchmarks/peer_scdynomics.py {train,embed} BATCH.npz OUTPUT.json [--width 64 ...]
+    .venv-peer-model/bin/python benchmarks/peer_scdynomics.py {train,embed} BATCH.npz OUTPUT.json [--width 64 ...]
 
 It stands alone: nothing of the product is imported. BATCH.npz holds `values` (cells x 2 x genes, zeros where a gene is
 silent). `train` is a step of its masked pretraining (loss, gradient, AdamW), `embed` a forward pass of its encoder. The
