@@ -5,9 +5,10 @@
 One batch is drawn: 8 cells of 20,000 genes, 2,500 of them with RNA and 3,500 accessible, 437 both. On it both
 sides pretrain (hide 15 % of the active genes in both modalities, Huber loss, gradient, AdamW) and embed, with width 64,
 4 heads, 4 layers that read TFs and all genes in turn, 256 slots and a feed-forward width of 256. Each figure is from a
-fresh process on the same two CPUs; `make peer-model` sets up the peer. Ours runs as `pretrain/precision: auto` would have it
-(bfloat16 where the CPU multiplies it), and in float32, and with the layers and the objective of the default recipe; the
-peer as it is released (float32), and under autocast to bfloat16. To embed, ours updates no gene in the last layer.
+fresh process on the same two CPUs; `make peer-model` sets up the peer. Ours runs as `pretrain/precision: auto` would
+have it (bfloat16 where the CPU multiplies it), and in float32, and with the layers and the objective of the default
+recipe; the peer as it is released (float32), and under autocast to bfloat16. To embed, ours updates no gene in the last
+layer.
 
 `--curves` measures ours at other numbers of genes, non-zeros, slots and cells.
 """
@@ -189,7 +190,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", action="store_true", help="also the cost at other sizes")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--peer", type=Path, default=ROOT / ".venv-peer-model/bin/python", help="Python that has scdynomics")
+    python = ROOT / ".venv-peer-model/bin/python"
+    parser.add_argument("--peer", type=Path, default=python, help="Python that has scdynomics")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--quick", action="store_true", help="4,000 genes, 64 slots, one repetition")
     options = parser.parse_args()
