@@ -242,7 +242,7 @@ def test_attention_of_genes_over_regulons_is_readable():
 def test_linear_path_centres_cells_and_reads_no_hidden_value():
     torch.manual_seed(0)
     network, batch = model(), cells(200)
-    path = network.linear_path
+    path = network.shortcut
     assert not path(batch).any(), "zero before it is fitted"
     values = torch.stack([torch.zeros(200, N_GENES).scatter(1, batch.genes_BT, part) for part in batch[1:3]], dim=-1)
     path.start_from(torch.randn(N_GENES, 16), values.mean(0))

@@ -96,7 +96,7 @@ def make_model(edges, n_genes, n_tfs, **sizes):
     model = Regulonformer(ModelConfig(heads=2, dropout=0.0, **sizes), n_genes, regulons, log_mean, n_tfs=n_tfs).eval()
     for parameter in model.heads.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    model.linear_path.start_from(torch.randn(n_genes, model.config.width) / n_genes, torch.rand(n_genes, 2))
+    model.shortcut.start_from(torch.randn(n_genes, model.config.width) / n_genes, torch.rand(n_genes, 2))
     return model, slots["tf"].tolist()
 
 
@@ -312,7 +312,7 @@ def make_unread(pretrained, lost):
     with torch.no_grad():
         vectors[kept] -= (vectors[kept] @ direction / len(direction))[:, None] * direction
         vectors[lost] = -direction
-        model.linear_path.projection[lost] = 0
+        model.shortcut.projection[lost] = 0
         for name, parameter in model.named_parameters():
             if name.endswith("slot_queries"):
                 parameter += 30 * direction
@@ -350,8 +350,8 @@ def test_the_linear_path_counts_lost_genes_as_their_mean():
     hidden = hide(every, lost[..., None].expand(-1, -1, 2))
     panel = encode(*(matrix[:, kept] for matrix in counts), library)
     with torch.no_grad():
-        expected, found = full.model.linear_path(hidden), cut.model.linear_path(panel)
-        assert (full.model.linear_path(every) - expected).abs().max() > 0.1
+        expected, found = full.model.shortcut(hidden), cut.model.shortcut(panel)
+        assert (full.model.shortcut(every) - expected).abs().max() > 0.1
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -52,7 +52,7 @@ def network(predicts):
     config = ModelConfig(width=16, heads=2, slots=4, layers=["regulon", "explorer"], dropout=0.0, predicts=predicts)
     edges = RegulonEdges(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 9, 1, 30]), torch.ones(4), torch.tensor([0, 1]))
     model = Regulonformer(config, N_GENES, edges, torch.full((N_GENES, 2), -np.log(N_GENES)))
-    model.linear_path.start_from(torch.randn(N_GENES, 16) / N_GENES, torch.ones(N_GENES, 2))
+    model.shortcut.start_from(torch.randn(N_GENES, 16) / N_GENES, torch.ones(N_GENES, 2))
     return model
 
 

@@ -247,7 +247,7 @@ def test_every_parameter_learns_the_pooling_token_too(counts, batch, loss):
     learn = objective(loss=loss, fraction=0.5)
     network = model(learn, counts).train()
     torch.nn.init.normal_(network.heads.from_token.weight, std=0.1)
-    network.linear_path.start_from(torch.randn(N_GENES, 16), torch.zeros(N_GENES, 2))
+    network.shortcut.start_from(torch.randn(N_GENES, 16), torch.zeros(N_GENES, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         learn(network, batch, seeded()).loss.backward()

@@ -16,8 +16,8 @@ GENE_ROWS = {
     "heads.start",
     "heads.floor_log_dispersion",
     "heads.size_shift",
-    "linear_path.projection",
-    "linear_path.mean",
+    "shortcut.projection",
+    "shortcut.mean",
 }
 
 

@@ -120,7 +120,7 @@ class Regulonformer(nn.Module):
         }
         self.layers = nn.ModuleList(Layer(config, poolings[kind]()) for kind in config.layers)
         self.final_norm = nn.LayerNorm(config.width)
-        self.linear_path = LinearPath(n_genes, config.width) if config.linear_path else None
+        self.shortcut = LinearPath(n_genes, config.width) if config.linear_path else None
         self.heads = make_heads(config.predicts, config.width, gene_log_mean_N2, gene_log_dispersion_N2)
 
     def forward(
@@ -170,10 +170,10 @@ class Regulonformer(nn.Module):
         if attention == "cell":
             weights = [layer_BTS[:, 0] for layer_BTS in weights]
         cell_BD = states_BQD[:, 0]
-        if self.linear_path is not None:
+        if self.shortcut is not None:
             # Differences of large sums need the digits that half precision lacks.
             with torch.autocast(cell_BD.device.type, enabled=False):
-                cell_BD = cell_BD + self.linear_path(batch)
+                cell_BD = cell_BD + self.shortcut(batch)
         return Encoded(tokens_BTD, cell_BD, weights if attention else None)
 
     def gene_attention(self, batch: CellBatch) -> Tensor:

@@ -57,8 +57,8 @@ def build_model(corpus, train_cells, edges, settings):
     torch.manual_seed(settings["seed"])
     n_tfs = int(corpus.vocabulary["is_tf"].sum())
     model = Regulonformer(config, len(corpus.vocabulary), regulons, *starts, n_tfs=n_tfs)
-    if model.linear_path is not None:
-        model.linear_path.start_from(*(torch.tensor(np.column_stack(part)) for part in (projections, values)))
+    if model.shortcut is not None:
+        model.shortcut.start_from(*(torch.tensor(np.column_stack(part)) for part in (projections, values)))
     if predicts != "counts":
         profile = value_profile(counts_of_chosen, corpus.library[chosen], corpus.missing[chosen], predicts == "bins")
         model.heads.start.copy_(torch.tensor(profile))
