@@ -122,6 +122,7 @@ def test_gradient_reaches_every_parameter_once_heads_are_off_zero():
     network = model().train()
     for head in (network.heads.from_token, network.heads.from_cell):
         torch.nn.init.normal_(head.weight, std=0.1)
+    torch.nn.init.normal_(network.shortcut.projection)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         objective()(network, cells(8), seeded()).loss.backward()

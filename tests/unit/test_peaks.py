@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -97,7 +99,10 @@ def test_unknown_groups_and_missing_fragments_are_named():
         group_cells(CELLS, {"lib1": "1.gz", "lib2": "2.gz"}, "donor")
 
 
-@pytest.mark.skipif(not shutil.which("macs3"), reason="macs3 is not installed (make macs3)")
+HAS_MACS3 = shutil.which("macs3") or shutil.which("macs3", path=str(Path(sys.executable).parent))
+
+
+@pytest.mark.skipif(not HAS_MACS3, reason="macs3 is not installed (make macs3)")
 def test_macs3_finds_the_planted_peaks_of_a_group(tmp_path):
     """Cells A of two libraries share sites at 20 and 60 kb that neither has alone in strength; B has one at 100 kb."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")

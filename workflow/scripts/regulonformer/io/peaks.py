@@ -15,6 +15,7 @@ _NAME = r"^(?P<chrom>.+)-(?P<start>\d{1,10})-(?P<end>\d{1,10})$"
 _HEADER = re.compile(r"^(#|track\b|browser\b|\s*$)")
 # The further columns depend on the kind of BED.
 BED_COLUMNS = ["chrom", "start", "end", "name", "score", "strand"]
+NARROW_PEAK_COLUMNS = ("signal", "p_value", "q_value", "summit")
 # Positions are 32-bit in BAM, tabix and pyranges.
 LAST_POSITION = np.iinfo(np.int32).max
 
@@ -67,8 +68,9 @@ def read_bed(path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        chrom, start, end and as many further BED columns as the file has, in file order. The tenth of a narrowPeak file
-        is "summit" (bp from start, -1 for none): exactly ten columns, the last within the interval in all lines.
+        chrom, start, end and as many further BED columns as the file has, in file order. A narrowPeak file (exactly ten
+        columns, the last within the interval in all lines) ends with signal, p_value, q_value (-log10 of both) and
+        summit (bp from start, -1 for none).
 
     Raises
     ------
@@ -96,7 +98,7 @@ def read_bed(path) -> pd.DataFrame:
         summit = pd.to_numeric(table["column10"], errors="coerce")
         if ((summit >= -1) & (summit < table["end"] - table["start"]) & (summit % 1 == 0)).all():
             table["column10"] = summit.astype(np.int64)
-            table = table.rename(columns={"column10": "summit"})
+            table = table.rename(columns=dict(zip(table.columns[6:], NARROW_PEAK_COLUMNS, strict=True)))
     return table
 
 
