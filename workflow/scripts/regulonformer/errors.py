@@ -25,3 +25,10 @@ class InputError(ValueError):
 
     def __reduce__(self):
         return type(self), (self.where, self.problem, self.fix)
+
+
+def refuse_unknown_keys(values: dict, known, section: str) -> None:
+    """Raise an InputError at the first key of a section that is not known: what is misspelt must not be ignored."""
+    for key in values:
+        if key not in known:
+            raise InputError(f"{section}.{key}", "unknown key", f"Known keys are {', '.join(known)}")

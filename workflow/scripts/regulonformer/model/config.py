@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, fields
 
-from regulonformer.errors import InputError
+from regulonformer.errors import InputError, refuse_unknown_keys
 
 # Kinds of layers, and what their slots are; in words for card and report.
 LAYER_KINDS = {
@@ -79,10 +79,7 @@ class ModelConfig:
         InputError
             If a key is unknown, a layer kind is unknown or `heads` does not divide `width`.
         """
-        known = [item.name for item in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise InputError(f"model.{key}", "unknown key", f"Known keys are {', '.join(known)}")
+        refuse_unknown_keys(values, [item.name for item in fields(cls)], "model")
         return cls(**values)
 
     def to_dict(self) -> dict:

@@ -2,8 +2,6 @@
 
 import torch
 
-PRECISIONS = ("float32", "bf16", "auto")
-
 
 def has_bf16(gpu: bool) -> bool:
     """Whether the hardware multiplies bfloat16 matrices itself: a GPU, or a CPU with AMX or AVX512-BF16."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regulonformer.errors import InputError
+from regulonformer.errors import InputError, refuse_unknown_keys
 from regulonformer.model.batch import OBSERVED, CellBatch
 from regulonformer.model.encoder import Regulonformer
 from regulonformer.model.heads import value_bins
@@ -48,10 +48,7 @@ class ValueConfig:
         InputError
             If a key or the loss is unknown, or the fraction out of range.
         """
-        known = [item.name for item in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise InputError(f"objective.{key}", "unknown key", f"Known keys are {', '.join(known)}")
+        refuse_unknown_keys(values, [item.name for item in fields(cls)], "objective")
         config = cls(**values)
         if not 0 < config.fraction <= 1:
             raise InputError("objective.fraction", f"{config.fraction} is no share", "Use a value in (0, 1]")
