@@ -1,16 +1,15 @@
 """Adapt the pretrained model to a task with LoRA on all folds but one, and predict the one held out."""
 
-import logging
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from regulonformer.adapt.cohort import held_out_table, make_cohort
-from regulonformer.adapt.fit import FinetuneSettings, build_classifier, fit_classifier, predict
-from regulonformer.adapt.lora import add_lora, count_parameters, save_adapter
+from regulonformer.adapt.fit import FinetuneSettings
+from regulonformer.adapt.fold import finetune_fold
+from regulonformer.adapt.lora import save_adapter
 from regulonformer.adapt.reader import Reader
 from regulonformer.io.store import write_parquet, write_run_record, write_tsv
 from regulonformer.log import rule_log
@@ -66,22 +65,11 @@ def main(
     reader = Reader(shards, cells, vocabulary, base.vocabulary)
     column = task["column"]
     cohort = make_cohort(reader.cells, column, group, fold, folds, options.validation_share, seed, cells)
-    classifier, linear_path = build_classifier(base.model, reader, cohort, options, seed)
-    lora = (options.rank, options.alpha, options.adapter_dropout, options.targets)
-    classifier = add_lora(classifier, *lora, seed=seed).to(device)
-    parameters = count_parameters(classifier)
-    logging.info("training %(trainable)d of %(total)d parameters (adapter %(adapter)d, head %(head)d)", parameters)
-    epochs = reader.epochs(cohort.train, options.batch_cells, seed)
-    validation, test = reader.in_order(cohort.validation), reader.in_order(cohort.test)
-    losses, epoch = fit_classifier(
-        classifier, reader.read, epochs, validation, cohort.target, options, seed=seed, device=device
-    )
-    probabilities = predict(classifier, reader.read, test, device)
-    write_parquet(held_out_table(reader.cells, cohort, np.concatenate(test), probabilities, seed), predictions)
-    write_tsv(pd.DataFrame(losses), metrics)
-    about = {"column": column, "classes": cohort.classes, "base_hash": base.hash, "seed": seed, "best_epoch": epoch}
-    about |= {"dropout": options.dropout, "parameters": parameters, "linear_path": linear_path}
-    save_adapter(classifier, adapter, about | cohort.summary)
+    result = finetune_fold(base.model, reader, cohort, options, seed, device)
+    write_parquet(held_out_table(reader.cells, cohort, result.rows, result.probabilities, seed), predictions)
+    write_tsv(pd.DataFrame(result.losses), metrics)
+    about = {"column": column, "classes": cohort.classes, "base_hash": base.hash, "seed": seed}
+    save_adapter(result.classifier, adapter, about | result.about | cohort.summary)
     inputs = [Path(model) / "model.safetensors", cells, vocabulary]
     write_run_record(run, config={"finetune": settings, "task": task}, seed=seed, inputs=inputs, started=started)
 
