@@ -100,11 +100,11 @@ class FullRankPooling(FreePooling):
     def __init__(self, low_rank: FreePooling, vectors_ND: Tensor) -> None:
         nn.Module.__init__(self)
         self.n_tfs = low_rank.n_tfs
-        self.logits_NS = nn.Parameter(low_rank.weights(vectors_ND).detach().log())
+        self.logits_NS = nn.Parameter(low_rank.logits(vectors_ND).detach().clone())
 
-    def weights(self, vectors_ND: Tensor) -> Tensor:
-        """Pooling weights, N x S (TFs x S); each column sums to 1 over the genes that it may read."""
-        return self.logits_NS.softmax(0)
+    def logits(self, vectors_ND: Tensor) -> Tensor:
+        """How well each gene that may be read suits each slot, N x S (TFs x S)."""
+        return self.logits_NS.clone()
 
 
 @torch.no_grad()

@@ -17,6 +17,8 @@ from regulonformer.model.batch import CellBatch, RegulonEdges
 
 # Spread of free logits at the start: a slot then reads some dozens of genes, not the mean of all of them.
 FREE_LOGIT_STD = 2.0
+# Logits are taken off the most that a gene could reach, so that none overflows, but not more, so that not all vanish.
+MOST_LOGIT = 80.0
 
 
 class Genome(NamedTuple):
@@ -144,20 +146,31 @@ class FreePooling(nn.Module):
         self.n_tfs = n_tfs
         self.slot_queries = nn.Parameter(torch.randn(n_slots, width) * FREE_LOGIT_STD)
 
+    def logits(self, vectors_ND: Tensor) -> Tensor:
+        """How well each gene that may be read suits each slot, less the most that a gene could; N x S (TFs x S)."""
+        genes_ND = F.layer_norm(vectors_ND[: self.n_tfs], vectors_ND.shape[-1:])
+        most_S = self.slot_queries.detach().norm(dim=1).clamp_max(MOST_LOGIT)
+        return F.linear(genes_ND, self.slot_queries / math.sqrt(genes_ND.shape[-1]), -most_S)
+
     def weights(self, vectors_ND: Tensor) -> Tensor:
         """Pooling weights, N x S (TFs x S); each column sums to 1 over the genes that it may read."""
-        genes_ND = F.layer_norm(vectors_ND[: self.n_tfs], vectors_ND.shape[-1:])
-        return (genes_ND @ (self.slot_queries / math.sqrt(genes_ND.shape[-1])).T).softmax(0)
+        return self.logits(vectors_ND).softmax(0)
 
     def forward(self, change_BQD: Tensor, places: Places, genome: Genome) -> tuple[Tensor, Tensor]:
         """Pool of the silent genome, V x S x D, and of a cell's change to it, B x S x D."""
-        weights_NS = self.weights(genome.vectors_ND)
+        # The softmax over genes, divided at the end: a column of ones gives its sum in the product that is needed
+        # anyway, which spares passes over N x S in both directions.
+        share_NS = self.logits(genome.vectors_ND).exp_()
+        silent_VNE = F.pad(genome.silent_VND[:, : len(share_NS)], (0, 1), value=1.0)
         # Transposed twice: of the two factors the states are the smaller one to copy.
-        background_VSD = (genome.silent_VND[:, : len(weights_NS)].mT @ weights_NS).mT
+        background_VSE = (silent_VNE.mT @ share_NS).mT
+        background_VSD, total_S1 = background_VSE[..., :-1], background_VSE[0, :, -1:]
         if self.n_tfs is None:
-            # "No gene" has no weight: neither the pooling token nor padding is pooled.
-            weights_BQS = F.embedding(places.genes_BQ, F.pad(weights_NS, (0, 0, 0, 1)))
-            return background_VSD, (change_BQD.mT @ weights_BQS).mT
+            # What stands beside no gene, the pooling token and padding, is not pooled.
+            no_gene_BQ = places.genes_BQ == len(share_NS)
+            change_BQD = change_BQD.masked_fill(no_gene_BQ[..., None], 0.0)
+            share_BQS = F.embedding(places.genes_BQ.masked_fill(no_gene_BQ, 0), share_NS)
+            return background_VSD / total_S1, (change_BQD.mT @ share_BQS).mT / total_S1
         place_BF = places.place_BN[:, : self.n_tfs]
         change_BFD = F.embedding(place_BF, change_BQD.flatten(0, 1)).masked_fill((place_BF == 0)[..., None], 0.0)
-        return background_VSD, (change_BFD.mT @ weights_NS).mT
+        return background_VSD / total_S1, (change_BFD.mT @ share_NS).mT / total_S1
