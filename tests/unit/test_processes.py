@@ -86,9 +86,10 @@ def test_two_processes_give_the_weights_of_one(files, alone):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_weights_of_one_for_values(files):
-    """A part of a batch may have no hidden value of a modality; totals are those of the batch."""
-    runs = (trained(files, number, objective="values", accumulate=number, steps=4) for number in (2, 1))
+@pytest.mark.parametrize("objective", ["values", "contrast"])
+def test_two_processes_give_the_weights_of_one_for_other_objectives(files, objective):
+    """A part of a batch may have no hidden value of a modality, or no cell with both; totals are those of the batch."""
+    runs = (trained(files, number, objective=objective, accumulate=number, steps=4) for number in (2, 1))
     assert_same_run(*runs)
 
 

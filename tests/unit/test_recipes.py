@@ -17,7 +17,7 @@ from regulonformer.model.batch import MASKED, MISSING, RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.encoder import Regulonformer
 from regulonformer.model.heads import N_BINS, value_bins
-from regulonformer.objectives import make_objective
+from regulonformer.objectives import OBJECTIVES, make_objective
 from regulonformer.pretrained import Pretrained
 
 N_CELLS, N_GENES = 24, 60
@@ -67,10 +67,10 @@ def test_every_recipe_file_is_valid_and_builds(request):
     root = request.config.rootpath
     schema = read_yaml(root / "workflow" / "schemas" / "recipe.schema.yaml")
     files = sorted((root / "config" / "recipes").glob("*.yaml"))
-    assert {"regulon", "scdynomics"} <= {file.stem for file in files}
+    assert {"regulon", "scdmc", "scdynomics"} <= {file.stem for file in files}
     for file in files:
         recipe = check_settings(read_yaml(file), schema, str(file))
-        assert recipe["objective"]["name"] in ("masked", "values")
+        assert recipe["objective"]["name"] in OBJECTIVES
         ModelConfig.from_dict(recipe["model"] | {"predicts": make_objective(recipe["objective"], N_GENES).predicts})
 
 

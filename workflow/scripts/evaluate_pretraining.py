@@ -56,7 +56,7 @@ def main(*, folder, shards, cells, vocabulary, settings: dict, pretrain: dict, r
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # for the rest of this process: sums of several threads differ in their last bits
     corpus, model, seed = Corpus(shards, cells, vocabulary), load_model(folder).model, pretrain["seed"]
-    objective = make_objective(pretrain["recipe_settings"]["objective"], model.n_genes)
+    objective = make_objective(pretrain["recipe_settings"]["objective"], model.n_genes).reconstruction
     held = hold_out(corpus.cells, pretrain["holdout"], seed)
 
     def masked(rows, stream):

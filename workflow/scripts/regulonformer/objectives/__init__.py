@@ -6,7 +6,7 @@ returns can be cut with `part(rows)` and moved with `to(device)`; `loss(model, p
 
 from regulonformer.errors import InputError
 
-OBJECTIVES = ("masked", "values")
+OBJECTIVES = ("masked", "values", "contrast")
 
 
 def make_objective(settings: dict, n_genes: int):
@@ -27,11 +27,15 @@ def make_objective(settings: dict, n_genes: int):
     settings = dict(settings)
     name = settings.pop("name", "masked")
     if name == "masked":
-        from regulonformer.objectives.masked import MaskedConfig as Config
-        from regulonformer.objectives.masked import MaskedModelling as Objective
-    elif name == "values":
-        from regulonformer.objectives.values import ValueConfig as Config
-        from regulonformer.objectives.values import ValueModelling as Objective
-    else:
-        raise InputError("objective.name", f"unknown objective {name!r}", f"Known are {', '.join(OBJECTIVES)}")
-    return Objective(Config.from_dict(settings), n_genes)
+        from regulonformer.objectives.masked import MaskedConfig, MaskedModelling
+
+        return MaskedModelling(MaskedConfig.from_dict(settings), n_genes)
+    if name == "values":
+        from regulonformer.objectives.values import ValueConfig, ValueModelling
+
+        return ValueModelling(ValueConfig.from_dict(settings), n_genes)
+    if name == "contrast":
+        from regulonformer.objectives.contrast import Contrast, ContrastConfig
+
+        return Contrast(*ContrastConfig.split(settings), n_genes)
+    raise InputError("objective.name", f"unknown objective {name!r}", f"Known are {', '.join(OBJECTIVES)}")

@@ -12,6 +12,7 @@ from regulonformer.errors import InputError, refuse_unknown_keys
 from regulonformer.model.batch import MISSING, CellBatch
 from regulonformer.model.encoder import Encoded, Regulonformer
 from regulonformer.model.heads import negative_binomial_nll
+from regulonformer.objectives.base import Objective
 from regulonformer.objectives.masking import choose, hide, reading_positions, scored_tokens
 from regulonformer.objectives.terms import LossTerms
 
@@ -106,7 +107,7 @@ class MaskedCells(NamedTuple):
         return MaskedCells(*(item.to(device) for item in self))
 
 
-class MaskedModelling:
+class MaskedModelling(Objective):
     """Mask a share of a cell's active genes and a sample of its silent ones, and score the hidden counts.
 
     A sampled zero stands for all silent genes it was drawn from and is weighted accordingly, so that the loss
@@ -119,8 +120,6 @@ class MaskedModelling:
     n_genes
         Genes N of the vocabulary.
     """
-
-    predicts = "counts"
 
     def __init__(self, config: MaskedConfig, n_genes: int) -> None:
         self.config, self.n_genes = config, n_genes
@@ -183,12 +182,16 @@ class MaskedModelling:
         LossTerms
             Zero where no cell has a gene to mask.
         """
+        return self.encode_and_score(model, masked)[0]
+
+    def encode_and_score(self, model: Regulonformer, masked: MaskedCells) -> tuple[LossTerms, Tensor]:
+        """As `loss`, and the embeddings of the masked cells, B x D."""
         encoded = model(masked.batch, read_BT=masked.read_BR)
         # Likelihoods of counts need the digits that half precision lacks.
         with torch.autocast(masked.weight_BT.device.type, enabled=False):
             terms = score(model, encoded, masked)
             profile = profile_nll(model, encoded.cell_BD, masked)
-        return terms._replace(loss=terms.loss + self.config.profile_weight * profile)
+        return terms._replace(loss=terms.loss + self.config.profile_weight * profile), encoded.cell_BD
 
     def __call__(self, model: Regulonformer, batch: CellBatch, generator: torch.Generator) -> LossTerms:
         """Mask a batch, encode it and score the hidden counts."""

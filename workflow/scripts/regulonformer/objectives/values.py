@@ -17,6 +17,7 @@ from regulonformer.errors import InputError, refuse_unknown_keys
 from regulonformer.model.batch import OBSERVED, CellBatch
 from regulonformer.model.encoder import Regulonformer
 from regulonformer.model.heads import value_bins
+from regulonformer.objectives.base import Objective
 from regulonformer.objectives.masking import choose, hide, reading_positions, scored_tokens
 from regulonformer.objectives.terms import LossTerms
 
@@ -90,7 +91,7 @@ class HiddenValues(NamedTuple):
         return HiddenValues(*(item.to(device) for item in self))
 
 
-class ValueModelling:
+class ValueModelling(Objective):
     """Hide all modalities of a share of a cell's active genes, and score their values.
 
     A gene is active if its value is above zero in any modality. The zero of its other modality is scored; genes that

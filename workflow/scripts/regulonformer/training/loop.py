@@ -124,6 +124,7 @@ class Trainer:
         self.sampler = EpochSampler(train_cells, self.lengths[train_cells], settings.batch_cells, settings.seed)
         keep_freed_memory()
         self.accelerator = make_accelerator(settings.precision, gpu)
+        objective.attach(model.to(self.accelerator.device))
         if settings.compile:
             model.compile(dynamic=True)
         self.losses = Losses(model, objective)
@@ -193,6 +194,7 @@ class Trainer:
             self.sums += _sums(terms)
         accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimiser.step()
+        self.objective.after_step(self.model, self._gather)
         self.step += 1
 
     def _record(self) -> None:
@@ -250,11 +252,16 @@ class Trainer:
             return sums
         return self.accelerator.reduce(sums.to(self.accelerator.device)).cpu()
 
+    def _gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """Join rows of all processes; those that have fewer of them are filled up with zeros."""
+        return self.accelerator.gather(self.accelerator.pad_across_processes(rows))
+
     def _save(self) -> None:
         """Keep everything the rest of the run depends on; random states are functions of the step."""
         state = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "objective": self.objective.state(),
             "step": self.step,
             "metrics": self.metrics,
             "sums": self._total(self.sums),
@@ -272,6 +279,7 @@ class Trainer:
             return
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.objective.restore(state["objective"])
         for name in ("step", "metrics", "best", "best_loss", "waited"):
             setattr(self, name, state[name])
         if self.accelerator.is_main_process:

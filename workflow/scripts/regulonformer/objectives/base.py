@@ -1,0 +1,35 @@
+"""What every objective can be asked; most have no state, and need nothing of this but the defaults."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+class Objective:
+    """An objective of pretraining; see `regulonformer.objectives` for the three methods that each has of its own.
+
+    Attributes
+    ----------
+    predicts
+        What the heads of the model give: `counts`, `values` or `bins`.
+    """
+
+    predicts = "counts"
+
+    @property
+    def reconstruction(self) -> "Objective":
+        """The part that hides entries and predicts them, by which recipes are compared."""
+        return self
+
+    def attach(self, model: nn.Module) -> None:
+        """Take what is needed of the model before its first step; it is on its device by then."""
+
+    def after_step(self, model: nn.Module, gather: Callable[[Tensor], Tensor]) -> None:
+        """Follow a step of the optimiser; `gather` joins rows of all processes."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a run that is taken up again needs."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up a state."""
