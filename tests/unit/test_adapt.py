@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from regulonformer.adapt.fit import FinetuneSettings, fit_classifier, predict
-from regulonformer.adapt.linear import LinearPath, gene_values
+from regulonformer.adapt.fit import FinetuneSettings, calibrate, fit_classifier, predict
+from regulonformer.adapt.linear import LinearPath
 from regulonformer.adapt.lora import add_lora, count_parameters, load_classifier, save_adapter
-from regulonformer.adapt.tasks import Classifier, TaskHead, drop_genes
+from regulonformer.adapt.recall import Recall
+from regulonformer.adapt.tasks import CELL_SCALE, Classifier, TaskHead, drop_genes
 from regulonformer.balance import class_weights
 from regulonformer.errors import InputError
 from regulonformer.model.batch import MISSING, OBSERVED, CellBatch, RegulonEdges
@@ -68,6 +69,18 @@ def stir(model, seed=1):
                 parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
 
 
+def test_a_model_of_real_size_trains_at_most_four_percent():
+    torch.manual_seed(0)
+    genes, tfs = 20_000, 64
+    edges = RegulonEdges(torch.arange(tfs).repeat(60), torch.arange(60 * tfs), torch.ones(60 * tfs), torch.arange(tfs))
+    encoder = Regulonformer(ModelConfig(), genes, edges, torch.zeros(genes, 2))
+    assert encoder.config.width == 64 and len(encoder.config.layers) == 4
+    path = LinearPath(genes, {"rna": 50, "atac": 50, "recalled": 50}, 1000)
+    counts = count_parameters(add_lora(Classifier(encoder, path, 25), 8, 16, 0.0, TARGETS))
+    assert counts["trainable_share"] <= 0.04
+    assert counts["adapter"] == 4 * 8 * (4 * (64 + 64) + 2 * (64 + 2 * 64))
+
+
 def test_untrained_adapter_equals_the_base():
     base, batch = make_classifier(), make_batch()
     with torch.no_grad():
@@ -87,6 +100,37 @@ def test_merged_equals_unmerged():
     torch.testing.assert_close(model.merge_and_unload()(batch), moved, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("mode", ["frozen", "full"])
+def test_other_modes_train_the_head_or_everything_and_reload(tmp_path, mode):
+    model, batch = add_lora(make_classifier(), 4, 8, 0.0, TARGETS, mode=mode).eval(), make_batch()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert not any("lora_" in name for name in trained)
+    assert any(".encoder." in name for name in trained) == (mode == "full")
+    stir(model)
+    about = {"components": model.get_base_model().linear_path.components}
+    task = {"base_hash": "a", "classes": list("xyz"), "dropout": 0.1, "mode": mode, "linear_path": about}
+    save_adapter(model, tmp_path, task)
+    again, _ = load_classifier(make_encoder(), tmp_path, "a")
+    torch.testing.assert_close(again(batch), model(batch), atol=1e-6, rtol=0)
+
+
+def test_calibration_divides_the_logits_by_what_validation_cells_say():
+    model, batch = make_adapted(), make_batch(300, shift=1.0)
+    head = model.get_base_model().task_head
+    target = np.arange(300) % 3
+    with torch.no_grad():
+        path = model.get_base_model().linear_path
+        head.start_from_logistic_regression(path(batch), target, balance=False)
+        before = predict(model, lambda r: take(batch, r), [np.arange(300)])
+        head.modules_to_save["default"].linear.weight *= 5  # as sure of itself as training too long would make it
+        head.modules_to_save["default"].linear.bias *= 5
+    found = calibrate(model, lambda r: take(batch, r), [np.arange(300)], target)
+    assert 3 < found <= np.exp(1.5)
+    after = predict(model, lambda r: take(batch, r), [np.arange(300)])
+    assert (after.argmax(1) == before.argmax(1)).all()
+    assert calibrate(model, lambda r: take(batch, r), [], target) == 1.0
+
+
 def test_only_adapter_and_head_train():
     model = make_adapted()
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -103,7 +147,8 @@ def test_trainable_share_is_counted_once():
     adapter = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
     assert counts["adapter"] == adapter
     assert counts["total"] == sum(p.numel() for p in base.parameters()) + adapter
-    assert counts["head"] == sum(p.numel() for p in base.task_head.parameters())
+    fixed = sum(p.numel() for p in base.task_head.linear.parameters())
+    assert counts["head"] == sum(p.numel() for p in base.task_head.parameters()) - fixed
     assert counts["trainable_share"] == pytest.approx(counts["trainable"] / counts["total"])
 
 
@@ -125,25 +170,55 @@ def test_saved_adapter_is_a_peft_folder_and_reloads_with_its_linear_path(tmp_pat
         load_classifier(make_encoder(), tmp_path, "b" * 64)
 
 
-def test_linear_path_is_the_pca_of_scaled_values():
+def test_rna_features_are_the_pca_of_pearson_residuals():
     batch = make_batch(60, shift=4.0)
     path = LinearPath.fit([take(batch, np.arange(30)), take(batch, np.arange(30, 60))], N_GENES, 6, 100, seed=0)
-    dense = gene_values(batch, N_GENES, 0).toarray()
-    scaled = (dense - dense.mean(0)) / np.maximum(dense.std(0), 0.1)
-    left, values, _ = np.linalg.svd(scaled, full_matrices=False)
+    counts = np.zeros((60, N_GENES))
+    seen = ~batch.pad_BT.numpy()
+    counts[np.nonzero(seen)[0], batch.genes_BT.numpy()[seen]] = np.expm1(batch.rna_BT.numpy()[seen]) * 0.1
+    mean = batch.library_B2[:, :1].numpy() * counts.sum(0) / batch.library_B2[:, 0].sum().item()
+    residuals = np.clip((counts - mean) / np.sqrt(mean + mean**2 / 100), -10, 10)
+    left, values, _ = np.linalg.svd(residuals - residuals.mean(0), full_matrices=False)
     expected = (left * values)[:, :2]  # the components that tell the three classes apart
     expected /= expected[:, 0].std(ddof=1)
     np.testing.assert_allclose(np.abs(path(batch)[:, :2].numpy()), np.abs(expected), atol=2e-2)
 
 
-def test_linear_path_is_linear_in_the_values_and_ignores_padding():
+def test_accessibility_features_are_linear_in_the_values_and_padding_is_ignored():
     batch = make_batch()
     path = LinearPath.fit([batch], N_GENES, 6, 100, seed=0)
-    zero = path(batch._replace(rna_BT=0 * batch.rna_BT, atac_BT=0 * batch.atac_BT))
-    double = path(batch._replace(rna_BT=2 * batch.rna_BT, atac_BT=2 * batch.atac_BT))
+    zero = path(batch._replace(atac_BT=0 * batch.atac_BT))
+    double = path(batch._replace(atac_BT=2 * batch.atac_BT))
     torch.testing.assert_close(double - zero, 2 * (path(batch) - zero), atol=1e-4, rtol=1e-4)
-    garbage = batch._replace(rna_BT=batch.rna_BT + 9.0 * batch.pad_BT)
+    garbage = batch._replace(rna_BT=batch.rna_BT + 9.0 * batch.pad_BT, atac_BT=batch.atac_BT + 9.0 * batch.pad_BT)
     torch.testing.assert_close(path(garbage), path(batch))
+
+
+def test_a_cell_recalls_its_class_and_never_itself():
+    features = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    target = np.arange(200) % 2
+    features[:, 0] += torch.as_tensor(np.where(target, 2.0, -2.0))
+    recall = Recall(200, 6)
+    recall.cells_MK.copy_(features)
+    recalled = recall(features)
+    assert recalled[:, 0].std() > 3 * recalled[:, 1].std()  # what neighbours share stays, noise of a cell goes
+    assert ((recalled[:, 0] > 0).numpy() == target).mean() > 0.95
+    alone = Recall(199, 6)
+    alone.cells_MK.copy_(features[1:])
+    torch.testing.assert_close(alone(features[:1]), recalled[:1])  # as if it had not been among them
+    assert (recall(torch.zeros(1, 6)) == 0).all()
+
+
+def test_few_cells_are_not_remembered_and_a_part_can_be_switched_off():
+    few, batch = [make_batch(150)], make_batch(300)
+    path = LinearPath.fit(few, N_GENES, 6, 100, seed=0)
+    path.remember(few, 1000, seed=0)
+    assert path.n_remembered == 0 and path.scales() == {"rna": 1.0, "atac": 1.0}
+    path = LinearPath.fit([batch], N_GENES, 6, 100, seed=0)
+    path.remember([batch], 250, seed=0)
+    assert path.n_remembered == 250 and path(batch).shape == (300, 18)
+    path.set_scales(recalled=0.0)
+    assert (path(batch)[:, 12:] == 0).all() and (path(batch)[:, :6] != 0).any()
 
 
 def test_missing_modality_gives_the_mean_cell():
@@ -162,10 +237,23 @@ def test_head_starts_as_the_logistic_regression(n_classes):
     features = LinearPath.fit([batch], N_GENES, 6, 100, seed=0)(batch)
     target = np.arange(90) % n_classes
     head = TaskHead(features.shape[1], 16, n_classes + 1, dropout=0.0).eval()  # one class has no training cell
-    head.start_from_logistic_regression(features.numpy(), target, balance=False)
+    head.start_from_logistic_regression(features, target, balance=False)
     expected = LogisticRegression(max_iter=300, C=0.3).fit(features.numpy(), target).predict_proba(features.numpy())
     logits = head(features, torch.randn(90, 16))[:, :n_classes]
     np.testing.assert_allclose(logits.softmax(1).detach().numpy(), expected, atol=1e-4)
+
+
+def test_head_starts_as_the_logistic_regression_of_features_and_embedding():
+    from sklearn.linear_model import LogisticRegression
+
+    batch, target = make_batch(90), np.arange(90) % 3
+    features, cell = LinearPath.fit([batch], N_GENES, 6, 100, seed=0)(batch), make_encoder()(batch).cell_BD.detach()
+    head = TaskHead(features.shape[1], 16, 3, dropout=0.0).eval()
+    head.standardise(cell)
+    head.start_from_logistic_regression(features, target, False, cell)
+    joined = np.hstack([features.numpy(), CELL_SCALE * ((cell - cell.mean(0)) / cell.std(0)).numpy()])
+    expected = LogisticRegression(max_iter=300, C=0.3).fit(joined, target).predict_proba(joined)
+    np.testing.assert_allclose(head(features, cell).softmax(1).detach().numpy(), expected, atol=2e-3)
 
 
 def test_gene_dropout_touches_observed_values_only():

@@ -6,20 +6,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from regulonformer.adapt.cohort import Cohort
-from regulonformer.adapt.linear import LinearPath
-from regulonformer.adapt.reader import Reader
-from regulonformer.adapt.tasks import Classifier, LinearClassifier, drop_genes
+from regulonformer.adapt.tasks import drop_genes
 from regulonformer.balance import class_weights
 from regulonformer.log import progress
 from regulonformer.model.batch import CellBatch
 
 WARM_UP = 0.05  # share of the steps
 CLIP = 1.0
-STANDARD_CELLS = 1000  # training cells that give the unit of the cell embedding
 ATAC_SCALES = (1.0, 0.3, 0.1)  # of accessibility features against RNA features in the linear path
+FEWEST_CALIBRATED, LOG_TEMPERATURES = 20, (-1.5, 1.5)
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
 
 
@@ -29,6 +27,8 @@ class FinetuneSettings:
 
     Attributes
     ----------
+    mode
+        What trains beside the head: `lora`, low-rank adapters; `frozen`, nothing; `full`, the whole encoder.
     rank, alpha, adapter_dropout, targets
         LoRA: rank, scale (alpha / rank), dropout on its input, linear layers adapted.
     dropout
@@ -53,10 +53,13 @@ class FinetuneSettings:
         PCA and LSI components of the linear path.
     n_top_genes
         Highly variable genes for its PCA.
+    remembered_cells
+        Cells, not held out, that the linear path remembers, at most; 0 for none.
     validation_share
         Share of the training cells that choose the best epoch.
     """
 
+    mode: str = "lora"
     rank: int = 8
     alpha: float = 16
     adapter_dropout: float = 0.0
@@ -73,56 +76,8 @@ class FinetuneSettings:
     gene_dropout: float = 0.1
     linear_components: int = 50
     n_top_genes: int = 2000
+    remembered_cells: int = 20_000
     validation_share: float = 0.1
-
-
-def build_classifier(encoder, reader: Reader, cohort: Cohort, settings: FinetuneSettings, seed: int):
-    """Fit the linear path and the logistic regression on the training cells, and put both on the encoder.
-
-    Parameters
-    ----------
-    encoder
-        Pretrained `Regulonformer`.
-    reader
-        Reads cells.
-    cohort
-        Cells of the fold.
-    settings
-        Settings of this section.
-    seed
-        Seed of the decompositions and of the head's first weights.
-
-    Returns
-    -------
-    (Classifier, dict)
-        The classifier, and what to record of its linear path: components of each modality, scale of the
-        accessibility features (chosen by the validation loss of the linear start; sparse accessibility otherwise
-        makes it worse than RNA alone) and that loss for each scale.
-    """
-    batches, validation = reader.in_order(cohort.train), reader.in_order(cohort.validation)
-    encoded = [reader.read(rows) for rows in batches]
-    path = LinearPath.fit(encoded, encoder.n_genes, settings.linear_components, settings.n_top_genes, seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        classifier = Classifier(encoder, path, len(cohort.classes), settings.dropout)
-    sample = np.sort(np.random.default_rng(seed).permutation(cohort.train)[:STANDARD_CELLS])
-    with torch.inference_mode():
-        embedded = [encoder(reader.read(rows)).cell_BD for rows in reader.in_order(sample)]
-    classifier.task_head.standardise(torch.cat(embedded))
-    target = cohort.target[np.concatenate(batches)]
-    weight_C, scales = _loss_weights(target, settings.balance), {}
-    for scale in ATAC_SCALES if validation else ():
-        path.set_atac_scale(scale)
-        features = torch.cat([path(batch) for batch in encoded]).numpy()
-        classifier.task_head.start_from_logistic_regression(features, target, settings.balance)
-        linear = LinearClassifier(path, classifier.task_head.linear)
-        scales[scale] = evaluate_loss(linear, reader.read, validation, cohort.target, weight_C)
-    best = min(scales, key=scales.get) if scales else ATAC_SCALES[0]
-    path.set_atac_scale(best)
-    features = torch.cat([path(batch) for batch in encoded]).numpy()
-    classifier.task_head.start_from_logistic_regression(features, target, settings.balance)
-    about = {"components": path.components, "atac_scale": best}
-    return classifier, about | {"validation_loss": {str(scale): loss for scale, loss in scales.items()}}
 
 
 # Give the rows of a batch, in epochs of shuffled batches and in order: both come from the corpus.
@@ -140,6 +95,7 @@ def fit_classifier(
     *,
     seed: int,
     device: str = "cpu",
+    loss=None,
 ) -> tuple[list[dict], int]:
     """Train what is trainable; keep the epoch with the lowest validation loss (epoch 0 is the untrained start).
 
@@ -161,6 +117,8 @@ def fit_classifier(
         Seed of dropout and augmentation.
     device
         Torch device.
+    loss
+        Loss with the methods of `ClassLoss`, which is the default.
 
     Returns
     -------
@@ -168,7 +126,7 @@ def fit_classifier(
         Rows epoch, split, loss; and the epoch kept.
     """
     trained = epoch_batches(0)
-    weight_C = _loss_weights(target[np.concatenate(trained)], settings.balance).to(device)
+    loss = loss or ClassLoss(target[np.concatenate(trained)], settings)
     steps = settings.epochs * len(trained)
     optimizer, schedule = _optimizer(model, settings, steps)
     generator = torch.Generator().manual_seed(seed)
@@ -176,20 +134,20 @@ def fit_classifier(
 
     def check(epoch: int) -> None:
         nonlocal best, kept
-        loss = evaluate_loss(model, read, validation, target, weight_C, device)
-        rows.append({"epoch": epoch, "split": "validation", "loss": loss})
-        if loss < best[0]:
-            best, kept = (loss, epoch), _trainable_state(model)
+        value = evaluate_loss(model, read, validation, target, loss, device)
+        rows.append({"epoch": epoch, "split": "validation", "loss": value})
+        if value < best[0]:
+            best, kept = (value, epoch), _trainable_state(model)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if validation:
             check(0)
         for epoch in progress(range(1, settings.epochs + 1), settings.epochs, "fine-tuning", "epoch"):
-            loss = _train_epoch(
-                model, read, epoch_batches(epoch), target, weight_C, settings, optimizer, schedule, generator, device
+            value = _train_epoch(
+                model, read, epoch_batches(epoch), target, loss, settings, optimizer, schedule, generator, device
             )
-            rows.append({"epoch": epoch, "split": "train", "loss": loss})
+            rows.append({"epoch": epoch, "split": "train", "loss": value})
             if validation:
                 check(epoch)
                 if epoch - best[1] >= settings.patience:
@@ -208,32 +166,91 @@ def predict(model: nn.Module, read: ReadBatch, batches: list[np.ndarray], device
     return torch.cat(parts).numpy()
 
 
-def evaluate_loss(model, read, batches, target, weight_C: Tensor, device: str = "cpu") -> float:
-    """Class-weighted cross-entropy, computed once over all cells of `batches`."""
+def calibrate(
+    model: nn.Module, read: ReadBatch, validation: list[np.ndarray], target: np.ndarray, device: str = "cpu"
+) -> float:
+    """Divide the logits of a trained classifier by the number that fits validation cells best (Guo 2017, 1706.04599).
+
+    Parameters
+    ----------
+    model
+        Classifier on `device`; its head keeps the temperature.
+    read, validation, target, device
+        As in `fit_classifier`.
+
+    Returns
+    -------
+    float
+        Temperature; 1 with fewer than 20 validation cells. Predicted classes stay the same.
+    """
+    rows = np.concatenate(validation) if validation else np.array([], int)
+    if len(rows) < FEWEST_CALIBRATED:
+        return 1.0
+    log_BC = torch.as_tensor(predict(model, read, validation, device)).double().clamp_min(1e-30).log()
+    target_B = torch.as_tensor(target[rows])
+
+    def loss(log_t: float) -> float:
+        return F.cross_entropy(log_BC / np.exp(log_t), target_B).item()
+
+    found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded")
+    temperature = float(np.exp(found.x))
+    model.get_base_model().task_head.temperature.fill_(temperature)
+    return temperature
+
+
+class ClassLoss:
+    """Cross-entropy, classes weighted by their size among the training cells.
+
+    Parameters
+    ----------
+    target_B
+        Class index of the training cells.
+    settings
+        Settings of this section: balance, label_smoothing.
+    """
+
+    def __init__(self, target_B: np.ndarray, settings: FinetuneSettings) -> None:
+        counts = np.bincount(target_B)
+        weight = class_weights(counts) if settings.balance else np.ones(len(counts))
+        self.weight_C, self.smoothing = torch.as_tensor(weight, dtype=torch.float32), settings.label_smoothing
+
+    def train(self, logits_BC: Tensor, target_B: Tensor) -> Tensor:
+        """Loss of a batch, to be minimised."""
+        return F.cross_entropy(logits_BC, target_B, self.weight_C.to(logits_BC.device), label_smoothing=self.smoothing)
+
+    def sums(self, logits_BC: Tensor, target_B: Tensor) -> tuple[float, float]:
+        """Loss summed over cells without smoothing, and their weight: for a mean over many batches."""
+        weight_C = self.weight_C.to(logits_BC.device)
+        total = F.cross_entropy(logits_BC, target_B, weight_C, reduction="sum").item()
+        return total, weight_C[target_B].sum().item()
+
+
+def evaluate_loss(model, read, batches, target, loss, device: str = "cpu") -> float:
+    """Loss as `loss.sums` gives it, computed once over all cells of `batches`."""
     model.eval()
     total = weight = 0.0
     with torch.inference_mode():
         for rows in batches:
-            target_B = torch.as_tensor(target[rows], device=device)
-            total += F.cross_entropy(model(read(rows).to(device)), target_B, weight_C, reduction="sum").item()
-            weight += weight_C[target_B].sum().item()
+            sums = loss.sums(model(read(rows).to(device)), torch.as_tensor(target[rows], device=device))
+            total, weight = total + sums[0], weight + sums[1]
     return total / weight
 
 
-def _train_epoch(model, read, batches, target, weight_C, settings, optimizer, schedule, generator, device) -> float:
+def _train_epoch(model, read, batches, target, loss, settings, optimizer, schedule, generator, device) -> float:
     """One pass over the training cells; returns the mean loss of its steps."""
     model.train()
     losses = []
     for rows in batches:
-        batch = drop_genes(read(rows), settings.gene_dropout, generator).to(device)
+        whole = read(rows)
+        thinned = drop_genes(whole, settings.gene_dropout, generator)
         target_B = torch.as_tensor(target[rows], device=device)
-        loss = F.cross_entropy(model(batch), target_B, weight_C, label_smoothing=settings.label_smoothing)
+        value = loss.train(model(thinned.to(device), whole.to(device)), target_B)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        value.backward()
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], CLIP)
         optimizer.step()
         schedule.step()
-        losses.append(loss.item())
+        losses.append(value.item())
     return float(np.mean(losses))
 
 
@@ -253,12 +270,6 @@ def _optimizer(model: nn.Module, settings: FinetuneSettings, steps: int):
         return 0.5 * (1 + np.cos(np.pi * (step - warm_up) / max(1, steps - warm_up)))
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def _loss_weights(target_B: np.ndarray, balance: bool) -> Tensor:
-    """Weight of each class in the loss, from the training cells."""
-    counts = np.bincount(target_B)
-    return torch.as_tensor(class_weights(counts) if balance else np.ones(len(counts)), dtype=torch.float32)
 
 
 def _trainable_state(model: nn.Module) -> dict[str, Tensor]:

@@ -8,9 +8,10 @@ import numpy as np
 from peft import PeftModel
 
 from regulonformer.adapt.cohort import Cohort
-from regulonformer.adapt.fit import FinetuneSettings, build_classifier, fit_classifier, predict
+from regulonformer.adapt.fit import FinetuneSettings, calibrate, fit_classifier, predict
 from regulonformer.adapt.lora import add_lora, count_parameters
 from regulonformer.adapt.reader import Reader
+from regulonformer.adapt.start import build_classifier
 
 
 class FoldResult(NamedTuple):
@@ -27,7 +28,7 @@ class FoldResult(NamedTuple):
     losses
         Rows epoch, split, loss.
     about
-        What to record: best_epoch, parameters, linear_path, dropout.
+        What to record: mode, best_epoch, temperature, parameters, linear_path, dropout.
     """
 
     classifier: PeftModel
@@ -40,7 +41,7 @@ class FoldResult(NamedTuple):
 def finetune_fold(
     encoder, reader: Reader, cohort: Cohort, settings: FinetuneSettings, seed: int, device: str = "cpu"
 ) -> FoldResult:
-    """Fine-tune with LoRA on a fold's training cells and predict its held-out cells.
+    """Fine-tune on a fold's training cells, with LoRA or as `settings.mode` says, and predict its held-out cells.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def finetune_fold(
     # peft puts its layers into the encoder itself.
     classifier, linear_path = build_classifier(deepcopy(encoder), reader, cohort, settings, seed)
     lora = (settings.rank, settings.alpha, settings.adapter_dropout, settings.targets)
-    classifier = add_lora(classifier, *lora, seed=seed).to(device)
+    classifier = add_lora(classifier, *lora, seed=seed, mode=settings.mode).to(device)
     parameters = count_parameters(classifier)
     logging.info("training %(trainable)d of %(total)d parameters (adapter %(adapter)d, head %(head)d)", parameters)
     epochs = reader.epochs(cohort.train, settings.batch_cells, seed)
@@ -68,6 +69,8 @@ def finetune_fold(
     losses, epoch = fit_classifier(
         classifier, reader.read, epochs, validation, cohort.target, settings, seed=seed, device=device
     )
+    temperature = calibrate(classifier, reader.read, validation, cohort.target, device)
     probabilities = predict(classifier, reader.read, test, device)
-    about = {"best_epoch": epoch, "dropout": settings.dropout, "parameters": parameters, "linear_path": linear_path}
+    about = {"mode": settings.mode, "best_epoch": epoch, "temperature": temperature, "dropout": settings.dropout}
+    about |= {"parameters": parameters, "linear_path": linear_path}
     return FoldResult(classifier, np.concatenate(test), probabilities, losses, about)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from regulonformer.adapt.linear import LinearPath
 from regulonformer.adapt.tasks import Classifier
@@ -14,13 +15,16 @@ from regulonformer.errors import InputError
 from regulonformer.io.store import read_json, write_json
 
 TRAINED_WHOLE = ("linear_path", "task_head")  # stored in the adapter folder beside the low-rank matrices
-TASK_FILE = "task.json"
+TASK_FILE, ENCODER_FILE = "task.json", "encoder.safetensors"
 
 
-def add_lora(model: nn.Module, rank: int, alpha: float, dropout: float, targets: list[str], seed: int = 0) -> PeftModel:
+def add_lora(
+    model: nn.Module, rank: int, alpha: float, dropout: float, targets: list[str], seed: int = 0, mode: str = "lora"
+) -> PeftModel:
     """Freeze a classifier's encoder and add trainable W + (alpha / rank) B A to its linear layers.
 
-    B starts at zero, so the adapted model starts as the base model.
+    B starts at zero, so the adapted model starts as the base model. In the modes `frozen` and `full` it stays zero:
+    the folder of every mode is a peft folder and loads in the same way.
 
     Parameters
     ----------
@@ -36,6 +40,9 @@ def add_lora(model: nn.Module, rank: int, alpha: float, dropout: float, targets:
         Names of the linear layers in the encoder's layers.
     seed
         Seed of A's first values.
+    mode
+        What trains beside the head: `lora`, the low-rank matrices; `frozen`, nothing; `full`, all weights of the
+        encoder.
 
     Returns
     -------
@@ -52,7 +59,13 @@ def add_lora(model: nn.Module, rank: int, alpha: float, dropout: float, targets:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+    # Its penalty is what keeps the linear part from learning cells by heart: it stays as it was fitted.
+    adapted.get_base_model().task_head.linear.requires_grad_(False)
+    if mode != "lora":
+        for name, parameter in adapted.get_base_model().encoder.named_parameters():
+            parameter.requires_grad_(mode == "full" and "lora_" not in name)
+    return adapted
 
 
 def count_parameters(model: nn.Module) -> dict[str, int | float]:
@@ -79,7 +92,7 @@ def count_parameters(model: nn.Module) -> dict[str, int | float]:
 
 
 def save_adapter(model: PeftModel, folder, task: dict) -> None:
-    """Write a peft folder and `task.json`.
+    """Write a peft folder and `task.json`; after full fine-tuning also the encoder's weights (`encoder.safetensors`).
 
     Parameters
     ----------
@@ -88,7 +101,7 @@ def save_adapter(model: PeftModel, folder, task: dict) -> None:
     folder
         Folder to write.
     task
-        What the adapter is for; must hold `base_hash`, the hash of the base model.
+        What the adapter is for; must hold `base_hash`, the hash of the base model, and `mode` if it is not `lora`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +110,8 @@ def save_adapter(model: PeftModel, folder, task: dict) -> None:
         warnings.simplefilter("ignore")
         model.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)  # an empty model card template
+    if task.get("mode") == "full":
+        save_file(_encoder_state(model), folder / ENCODER_FILE)
     write_json(folder / TASK_FILE, task)
 
 
@@ -148,8 +163,26 @@ def load_classifier(encoder: nn.Module, folder, base_hash: str) -> tuple[PeftMod
         If the adapter was trained on another base model.
     """
     task = read_task(folder, base_hash)
-    path = LinearPath(encoder.n_genes, task["linear_path"]["components"])
-    model = Classifier(deepcopy(encoder), path, len(task["classes"]), task["dropout"])
+    model = Classifier(*base_of(encoder, folder, task), len(task["classes"]), task["dropout"])
+    return attach(model, folder), task
+
+
+def base_of(encoder: nn.Module, folder, task: dict) -> tuple[nn.Module, LinearPath]:
+    """Copy of the encoder that an adapter goes on, and a linear path of the adapter's shape."""
+    about, encoder = task["linear_path"], deepcopy(encoder)
+    if task.get("mode") == "full":
+        encoder.load_state_dict(load_file(Path(folder) / ENCODER_FILE))
+    return encoder, LinearPath(encoder.n_genes, about["components"], about.get("remembered", 0))
+
+
+def attach(model: nn.Module, folder) -> PeftModel:
+    """Put the adapter and head of a folder on a model of the same shape, in evaluation mode."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return PeftModel.from_pretrained(model, str(folder)).eval(), task
+        return PeftModel.from_pretrained(model, str(folder)).eval()
+
+
+def _encoder_state(model: PeftModel) -> dict[str, Tensor]:
+    """Weights of an adapted encoder under the names that they have without peft."""
+    state = model.get_base_model().encoder.state_dict()
+    return {name.replace(".base_layer.", "."): value for name, value in state.items() if "lora_" not in name}

@@ -176,6 +176,10 @@ class Regulonformer(nn.Module):
                 cell_BD = cell_BD + self.shortcut(batch)
         return Encoded(tokens_BTD, cell_BD, weights if attention else None)
 
+    def cell_embedding(self, batch: CellBatch) -> Tensor:
+        """Embeddings of the cells alone, B x D: the last layer updates no gene."""
+        return self(batch, read_BT=batch.genes_BT[:, :0]).cell_BD
+
     def gene_attention(self, batch: CellBatch) -> Tensor:
         """Attention of every token over the regulon slots, mean of heads and regulon layers; B x T x S.
 

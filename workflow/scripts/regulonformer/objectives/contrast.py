@@ -36,7 +36,7 @@ class ContrastConfig:
     momentum
         Share of itself that the momentum copy keeps at each step.
     queue
-        Keys of earlier cells that serve as negatives.
+        Keys of earlier cells, of one kind of view, that serve as negatives.
     near_share
         Share of the negatives, those most like the cell's own key, that are left out: they are cells of its state.
     modality_share
@@ -64,6 +64,12 @@ class ContrastConfig:
         config = cls(**{name: values[name] for name in own if name in values})
         if not 0 <= config.momentum < 1:
             raise InputError("objective.momentum", f"{config.momentum} is out of range", "Use a value in [0, 1)")
+        for name, value, is_share in (
+            ("near_share", config.near_share, 0 <= config.near_share < 1),
+            ("modality_share", config.modality_share, 0 <= config.modality_share <= 1),
+        ):
+            if not is_share:
+                raise InputError(f"objective.{name}", f"{value} is out of range", "Use a share; near_share is below 1")
         if config.temperature <= 0 or config.queue < 1:
             raise InputError("objective.temperature, objective.queue", "not above 0", "Use positive values")
         return config, MaskedConfig.from_dict({name: values[name] for name in masked if name in values})
@@ -76,20 +82,24 @@ class TwoViews(NamedTuple):
     ----------
     first, second
         Values and ranks, or RNA and accessibility.
+    kind
+        0: values and ranks, 1: RNA and accessibility.
     contrasted_B
-        1 where a cell has both views, else 0.
+        1 where a cell has a count in both views (and both modalities, for the second kind), else 0.
     n_contrasted
         Their number in the whole batch.
     """
 
     first: MaskedCells
     second: MaskedCells
+    kind: Tensor
     contrasted_B: Tensor
     n_contrasted: Tensor
 
     def part(self, rows: slice) -> "TwoViews":
         """Some of the cells; totals stay those of the whole batch."""
-        return TwoViews(self.first.part(rows), self.second.part(rows), self.contrasted_B[rows], self.n_contrasted)
+        first, second = self.first.part(rows), self.second.part(rows)
+        return self._replace(first=first, second=second, contrasted_B=self.contrasted_B[rows])
 
     def to(self, device) -> "TwoViews":
         """Move every tensor to a device."""
@@ -124,37 +134,38 @@ class Contrast(Objective):
         return self.masked
 
     def attach(self, model: nn.Module) -> None:
-        """Start the momentum copy and an empty queue, and learn what is usual for each gene."""
+        """Start the momentum copy and empty queues, and learn what is usual for each gene."""
         self.gene_log_mean_N2 = model.heads.gene_log_mean.cpu()
         self.teacher = deepcopy(model).eval().requires_grad_(False)
-        # One queue per view, newest keys first; rows of zeros are free places.
-        self.queue_VQD = model.cell_token.new_zeros(2, self.config.queue, model.config.width).detach()
+        # One queue per kind of views (K) and view (V), newest keys first; rows of zeros are free places. Among keys of
+        # another kind, a cell would be found by what was hidden of it.
+        self.queue_KVQD = model.cell_token.new_zeros(2, 2, self.config.queue, model.config.width).detach()
 
     def prepare(self, batch: CellBatch, generator: torch.Generator) -> TwoViews:
         """Draw the kind of views of this step and mask both; see `MaskedModelling.prepare`."""
-        missing_BM = batch.missing_BM()
-        whole_B = ~missing_BM.any(1) & ~batch.pad_BT.all(1)
-        if torch.rand((), generator=generator) < self.config.modality_share:
-            first, second = only(batch, 0), only(batch, 1)
+        kind = torch.rand((), generator=generator) < self.config.modality_share
+        if kind:
+            first, second, whole_B = only(batch, 0), only(batch, 1), ~batch.missing_BM().any(1)
         else:
             first, second = batch, rank_view(batch, self.gene_log_mean_N2)
-            whole_B = ~batch.pad_BT.all(1)
+            whole_B = torch.ones(len(batch.genes_BT), dtype=torch.bool)
+        whole_B = whole_B & ~first.pad_BT.all(1) & ~second.pad_BT.all(1)
         views = [self.masked.prepare(view, generator) for view in (first, second)]
-        return TwoViews(*views, whole_B.float(), whole_B.sum())
+        return TwoViews(*views, kind.long(), whole_B.float(), whole_B.sum())
 
     def loss(self, model: nn.Module, views: TwoViews) -> LossTerms:
         """Mean of the losses of both views, plus the weighted contrast."""
         (one, query_BD), (two, other_BD) = (self.masked.encode_and_score(model, view) for view in views[:2])
-        queries = [query_BD, other_BD]
+        queries, queue_VQD = [query_BD, other_BD], self.queue_KVQD[views.kind]
         with torch.no_grad():
-            teacher_cells = [
-                self.teacher(view.batch, read_BT=view.read_BR[:, :0]).cell_BD for view in (views.first, views.second)
-            ]
-            keys = [F.normalize(cell_BD.float(), dim=1) for cell_BD in teacher_cells]
+            cells = (self.teacher.cell_embedding(view.batch) for view in (views.first, views.second))
+            keys = [F.normalize(cell_BD.float(), dim=1) for cell_BD in cells]
         if model.training:
-            self.new_keys.append(torch.stack(keys) * views.contrasted_B[None, :, None])
+            keys_KVBD = query_BD.new_zeros(2, 2, *query_BD.shape, dtype=torch.float32)
+            keys_KVBD[views.kind] = torch.stack(keys) * views.contrasted_B[None, :, None]
+            self.new_keys.append(keys_KVBD)
         # The query of one view looks for the key of the other.
-        losses_B = sum(self._info_nce(queries[v], keys[1 - v], self.queue_VQD[1 - v]) for v in (0, 1)) / 2
+        losses_B = sum(self._info_nce(queries[v], keys[1 - v], queue_VQD[1 - v]) for v in (0, 1)) / 2
         contrast = (losses_B * views.contrasted_B).sum() / views.n_contrasted.clamp_min(1)
         sums = (first + second for first, second in zip(one[1:], two[1:], strict=True))
         return LossTerms((one.loss + two.loss) / 2 + self.config.weight * contrast, *sums)
@@ -169,19 +180,22 @@ class Contrast(Objective):
         for kept, now in zip(self.teacher.parameters(), model.parameters(), strict=True):
             kept.lerp_(now, 1 - self.config.momentum)
         # A process without cells takes part with no rows.
-        keys_VBD = torch.cat([*self.new_keys, self.queue_VQD[:, :0]], dim=1)
+        keys_KVBD = torch.cat([*self.new_keys, self.queue_KVQD[:, :, :0]], dim=2)
         self.new_keys.clear()
-        new_BVD = gather(keys_VBD.transpose(0, 1).contiguous())
-        new_VBD = new_BVD[new_BVD.abs().sum((1, 2)) > 0].transpose(0, 1)
-        self.queue_VQD = torch.cat([new_VBD, self.queue_VQD], dim=1)[:, : self.config.queue]
+        new_BKVD = gather(keys_KVBD.permute(2, 0, 1, 3).contiguous())
+        queues = []
+        for new_BVD, queue_VQD in zip(new_BKVD.unbind(1), self.queue_KVQD, strict=True):
+            new_VBD = new_BVD[new_BVD.abs().sum((1, 2)) > 0].transpose(0, 1)
+            queues.append(torch.cat([new_VBD, queue_VQD], dim=1)[:, : self.config.queue])
+        self.queue_KVQD = torch.stack(queues)
 
     def state(self) -> dict[str, Tensor]:
-        """Momentum copy and queue."""
-        return {"queue": self.queue_VQD} | {f"teacher.{name}": t for name, t in self.teacher.state_dict().items()}
+        """Momentum copy and queues."""
+        return {"queue": self.queue_KVQD} | {f"teacher.{name}": t for name, t in self.teacher.state_dict().items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up momentum copy and queue."""
-        self.queue_VQD = state["queue"].to(self.queue_VQD.device)
+        """Take up momentum copy and queues."""
+        self.queue_KVQD = state["queue"].to(self.queue_KVQD.device)
         teacher = {name.removeprefix("teacher."): t for name, t in state.items() if name.startswith("teacher.")}
         self.teacher.load_state_dict(teacher)
 
