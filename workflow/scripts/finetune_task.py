@@ -6,14 +6,22 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from regulonformer.adapt.cohort import held_out_table, make_cohort
+from regulonformer.adapt.cohort import held_out_numbers, held_out_table, make_cohort, make_regression_cohort
 from regulonformer.adapt.fit import FinetuneSettings
 from regulonformer.adapt.fold import finetune_fold
 from regulonformer.adapt.lora import save_adapter
 from regulonformer.adapt.reader import Reader
+from regulonformer.adapt.regression import regress_fold
 from regulonformer.io.store import write_parquet, write_run_record, write_tsv
 from regulonformer.log import rule_log
 from regulonformer.pretrained import load_model
+from regulonformer.task_labels import learn_from
+
+# Of each kind of task: which cells, how the model is adapted, and the table of held-out cells.
+KINDS = {
+    "classification": (make_cohort, finetune_fold, held_out_table),
+    "regression": (make_regression_cohort, regress_fold, held_out_numbers),
+}
 
 
 def main(
@@ -46,7 +54,8 @@ def main(
     settings
         Section `finetune`.
     task
-        Block of the task; `column` names the label.
+        Block of the task: `column` holds the labels, `type` is classification or regression, `train_on` may choose
+        the cells that it learns from.
     group, folds
         Column whose values are held out as a whole (donor or sample), and number of folds.
     fold, seed
@@ -64,12 +73,14 @@ def main(
     base = load_model(model)
     reader = Reader(shards, cells, vocabulary, base.vocabulary)
     column = task["column"]
-    cohort = make_cohort(reader.cells, column, group, fold, folds, options.validation_share, seed, cells)
-    result = finetune_fold(base.model, reader, cohort, options, seed, device)
-    write_parquet(held_out_table(reader.cells, cohort, result.rows, result.probabilities, seed), predictions)
-    write_tsv(pd.DataFrame(result.losses), metrics)
+    make, adapt, tabulate = KINDS[task.get("type", "classification")]
+    learned = learn_from(reader.cells, task, cells)
+    cohort = make(learned, column, group, fold, folds, options.validation_share, seed, cells)
+    adapted, rows, predicted, losses, trained = adapt(base.model, reader, cohort, options, seed, device)
+    write_parquet(tabulate(learned, cohort, rows, predicted, seed), predictions)
+    write_tsv(pd.DataFrame(losses), metrics)
     about = {"column": column, "classes": cohort.classes, "base_hash": base.hash, "seed": seed}
-    save_adapter(result.classifier, adapter, about | result.about | cohort.summary)
+    save_adapter(adapted, adapter, about | trained | cohort.summary)
     inputs = [Path(model) / "model.safetensors", cells, vocabulary]
     write_run_record(run, config={"finetune": settings, "task": task}, seed=seed, inputs=inputs, started=started)
 

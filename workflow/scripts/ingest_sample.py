@@ -3,6 +3,7 @@
 import logging
 
 from regulonformer.errors import InputError
+from regulonformer.io.anndata_files import read_places
 from regulonformer.io.matrix import read_counts
 from regulonformer.io.metadata import join_labels, read_barcode_metrics, sample_table
 from regulonformer.io.multiome import make_mudata, take_cells
@@ -64,6 +65,9 @@ def main(
         table, more = read_barcode_metrics(barcode_metrics, barcodes)
         metrics.append(table)
         notes += more
+    places = read_places(matrix)
+    if places is not None:
+        metrics.append(places.reindex(barcodes))
     for table in metrics:
         cells = cells.join(table.set_axis(cells.index))
     judged = judge_cells(cells, library.rna, settings)

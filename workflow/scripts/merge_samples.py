@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 
+from regulonformer.io.anndata_files import PLACE
 from regulonformer.io.gene_lists import read_aliases
 from regulonformer.io.multiome import add_elements, write_in_blocks
 from regulonformer.io.store import open_mudata, read_parquet, write_json
@@ -33,6 +34,8 @@ def main(*, counts, settings, output, output_summary, genes=None, tss=None, alia
     tables["atac"].varm["promoters"] = promoters
     write_in_blocks(output, obs, tables, _blocks(rna, atac, promoters))
     _add_views(output, settings)
+    if set(PLACE) <= set(obs):
+        add_elements(output, None, **{"obsm/spatial": obs[list(PLACE)].to_numpy(float)})
     summary |= {"cells": len(obs), "libraries": obs["sample"].value_counts().sort_index().to_dict()}
     logging.info("merged: %s", summary)
     write_json(output_summary, summary)

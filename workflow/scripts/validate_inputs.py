@@ -32,6 +32,8 @@ if job := globals().get("snakemake"):
                 "samples": job.params.samples,
                 "reference": {name: job.input.get(name) or None for name in reference},
                 "tasks": job.params.tasks,
+                "splits": job.params.splits,
+                "perturbation": job.params.perturbation,
                 "confidence": job.params.network_confidence,
             },
             results=Path(job.output.verdict).parent,

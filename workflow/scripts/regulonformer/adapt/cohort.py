@@ -8,6 +8,7 @@ import pandas as pd
 
 from regulonformer.errors import InputError
 from regulonformer.evaluate.splits import assign_folds, split_validation
+from regulonformer.task_labels import class_labels, numbers, within_fifths
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,12 @@ class Cohort:
     train, validation, test
         Row numbers.
     classes
-        Class names, those with training cells.
+        Class names, those with training cells; empty for a regression.
     target
-        Class index of every corpus row; -1 without a label or of a class that has no training cell.
+        Class index of every corpus row; -1 without a label or of a class that has no training cell. Regression: the
+        number in deviations from the mean of the training cells; NaN without one.
     truth
-        Label of every corpus row, "" where there is none.
+        Label of every corpus row, "" where there is none. Regression: the number; NaN where there is none.
     summary
         Counts for `task.json`: cells, classes, what could not be used and why.
     """
@@ -75,18 +77,11 @@ def make_cohort(
     InputError
         If the column is missing or empty, the fold does not exist or fewer than two classes can be trained on.
     """
-    if column not in cells:
-        raise InputError(source, f"no label column {column!r}", f"Use one of {', '.join(sorted(map(str, cells)))}")
-    truth = cells[column].astype(object).fillna("").astype(str)
+    truth = class_labels(cells, column, source)
     labelled = truth != ""
     if not labelled.any():
         raise InputError(source, f"label column {column!r} is empty", "Give labels in the sample sheet's labels file")
-    folds = assign_folds(cells[labelled], truth[labelled], group, n_folds)
-    if fold >= folds.attrs["n_folds"]:
-        problem = f"fold {fold} of {n_folds}, but there are {folds.attrs['n_folds']} groups of {folds.attrs['group']}"
-        raise InputError("splits/folds", problem, f"Set it to {folds.attrs['n_folds']}")
-    held_out = folds.reindex(cells.index) == fold
-    training = labelled & ~held_out
+    training, held_out, split = _hold_out(cells, truth.where(labelled), group, fold, n_folds)
     classes = sorted(truth[training].unique())
     if len(classes) < 2:
         raise InputError(
@@ -99,22 +94,47 @@ def make_cohort(
     sizes = truth[training & ~chosen].value_counts().sort_index()
     if len(only_held_out):
         logging.warning("classes without training cells, counted as errors: %s", only_held_out.to_dict())
-    summary = {
-        "cells": {"train": int(sizes.sum()), "validation": int(chosen.sum()), "test": int(held_out.sum())},
-        "unlabelled_cells": int((~labelled).sum()),
+    rows = [np.flatnonzero(mask) for mask in (training.to_numpy() & ~chosen, chosen, held_out.to_numpy())]
+    summary = _summary(rows, labelled, split, validation) | {
         "class_sizes": sizes.to_dict(),
         "classes_with_one_training_cell": sizes.index[sizes == 1].tolist(),
         "classes_only_in_test": only_held_out.to_dict(),
-        "split": {
-            "held_out": folds.attrs["group"] or "cells stratified by label (one library only)",
-            "fold": fold,
-            "n_folds": folds.attrs["n_folds"],
-            "validation": validation.attrs["group"] or "cells stratified by label",
-        },
     }
     target = truth.map(index).fillna(-1).astype(np.int64).to_numpy()
-    rows = [np.flatnonzero(mask) for mask in (training.to_numpy() & ~chosen, chosen, held_out.to_numpy())]
     return Cohort(*rows, classes, target, truth.to_numpy(), summary)
+
+
+def make_regression_cohort(
+    cells: pd.DataFrame,
+    column: str,
+    group: str,
+    fold: int,
+    n_folds: int,
+    validation_share: float,
+    seed: int,
+    source="cells",
+) -> Cohort:
+    """Hold a fold out for a regression; parameters as of `make_cohort`, the column holding numbers.
+
+    Cells without a number are left out. Where cells are drawn one by one, they are drawn within fifths of the numbers.
+
+    Raises
+    ------
+    InputError
+        If the column is missing, empty, holds text or one number alone, or the fold does not exist.
+    """
+    truth = numbers(cells, column, source)
+    labelled = truth.notna()
+    fifths = within_fifths(truth)
+    training, held_out, split = _hold_out(cells, fifths, group, fold, n_folds)
+    validation = _validation(cells[training], fifths[training], validation_share, seed)
+    chosen = validation.reindex(cells.index, fill_value=False).to_numpy(bool)
+    rows = [np.flatnonzero(mask) for mask in (training.to_numpy() & ~chosen, chosen, held_out.to_numpy())]
+    mean, deviation = truth.iloc[rows[0]].mean(), truth.iloc[rows[0]].std(ddof=0)
+    if not deviation > 0:
+        raise InputError(source, f"training cells of fold {fold} have one {column} only ({mean:g})", "Use another task")
+    summary = _summary(rows, labelled, split, validation) | {"mean": mean, "deviation": deviation}
+    return Cohort(*rows, [], ((truth - mean) / deviation).to_numpy(np.float32), truth.to_numpy(), summary)
 
 
 def held_out_table(
@@ -140,15 +160,53 @@ def held_out_table(
     pandas.DataFrame
         cell, sample, donor, fold, seed, truth, predicted, and `p:<class>` for each class.
     """
-    order = np.argsort(rows, kind="stable")
-    rows, probabilities = rows[order], probabilities[order]
+    table = _held_out(cells, cohort, rows, seed)
+    table["predicted"] = np.array(cohort.classes)[probabilities.argmax(1)]
+    names = [f"p:{name}" for name in cohort.classes]
+    return _in_order(pd.concat([table, pd.DataFrame(probabilities, columns=names)], axis=1), rows)
+
+
+def held_out_numbers(
+    cells: pd.DataFrame, cohort: Cohort, rows: np.ndarray, predicted: np.ndarray, seed: int
+) -> pd.DataFrame:
+    """Numbers predicted of the held-out cells; as `held_out_table`, with truth and predicted in the column's units."""
+    return _in_order(_held_out(cells, cohort, rows, seed).assign(predicted=predicted.astype(float)), rows)
+
+
+def _hold_out(cells, strata: pd.Series, group: str, fold: int, n_folds: int) -> tuple[pd.Series, pd.Series, dict]:
+    """Masks of training and held-out cells, those that have a stratum; and what to record of the split."""
+    labelled = strata.notna()
+    folds = assign_folds(cells[labelled], strata[labelled], group, n_folds)
+    by, n = folds.attrs["group"], folds.attrs["n_folds"]
+    if fold >= n:
+        raise InputError(
+            "splits/folds", f"fold {fold} of {n_folds}, but there are {n} groups of {by}", f"Set it to {n}"
+        )
+    held_out = folds.reindex(cells.index) == fold
+    about = {"held_out": by or "cells stratified by label (one library only)", "fold": fold, "n_folds": n}
+    return labelled & ~held_out, held_out, about
+
+
+def _summary(rows: list[np.ndarray], labelled: pd.Series, split: dict, validation: pd.Series) -> dict:
+    """Counts and split, for `task.json`."""
+    return {
+        "cells": {name: len(part) for name, part in zip(("train", "validation", "test"), rows, strict=True)},
+        "unlabelled_cells": int((~labelled).sum()),
+        "split": split | {"validation": validation.attrs["group"] or "cells stratified by label"},
+    }
+
+
+def _held_out(cells: pd.DataFrame, cohort: Cohort, rows: np.ndarray, seed: int) -> pd.DataFrame:
+    """Who the held-out cells are, one row per entry of `rows`."""
     held_out = cells.iloc[rows]
     table = pd.DataFrame({"cell": held_out.index.astype(str), "sample": held_out["sample"].to_numpy()})
     table["donor"] = held_out["donor"].to_numpy() if "donor" in held_out else ""
-    table["fold"], table["seed"], table["truth"] = cohort.summary["split"]["fold"], seed, cohort.truth[rows]
-    table["predicted"] = np.array(cohort.classes)[probabilities.argmax(1)]
-    names = [f"p:{name}" for name in cohort.classes]
-    return pd.concat([table, pd.DataFrame(probabilities, columns=names)], axis=1)
+    return table.assign(fold=cohort.summary["split"]["fold"], seed=seed, truth=cohort.truth[rows])
+
+
+def _in_order(table: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    """Rows of a table in the order of the corpus."""
+    return table.iloc[np.argsort(rows, kind="stable")].reset_index(drop=True)
 
 
 def _validation(cells: pd.DataFrame, truth: pd.Series, share: float, seed: int) -> pd.Series:

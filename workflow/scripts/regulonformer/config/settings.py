@@ -6,6 +6,9 @@ from regulonformer.config.schema import check_settings, read_yaml
 from regulonformer.config.sheet import expand_path, is_there, read_samples
 from regulonformer.errors import InputError
 
+# Folder of `perturb_genes` beside those of the tasks.
+PERTURB_FOLDER = "perturb"
+
 
 def load_settings(config: dict, file: str, root: Path) -> tuple[dict, dict, dict]:
     """Check a config and read what it names.
@@ -47,7 +50,11 @@ def load_settings(config: dict, file: str, root: Path) -> tuple[dict, dict, dict
     }
     settings["reference"] = _find_reference(settings["reference"], file, simulated, downloads)
     settings["grn"] = _find_standards(settings["grn"], settings["reference"]["network"], file, downloads)
+    markers = _find_optional("drivers/markers", settings["drivers"]["markers"], file, downloads)
+    settings["drivers"] |= {"markers": markers}
     _check_goal(settings, file)
+    _check_tasks(settings["tasks"], file)
+    _check_perturbation(settings["perturbation"], file)
     _check_libraries(settings, samples, file)
     _check_pretraining(settings["pretrain"], samples, recipes, file)
     overrides = recipes[settings["pretrain"]["recipe"]] | {"model": settings["pretrain"]["model"]}
@@ -71,15 +78,20 @@ def _find_reference(reference: dict, file: str, simulated: bool, downloads) -> d
 
 def _find_standards(grn: dict, network: str | None, file: str, downloads) -> dict:
     """Expand the paths of what regulons are judged by; never by the network that they were built from."""
-    found = {key: expand_path(grn[key], file) for key in ("gold", "elements")}
-    for key, path in found.items():
-        if path and not is_there(path, False, downloads):
-            fix = "Check the path; it is relative to the working directory"
-            raise InputError(file, f"grn/{key} file {path} does not exist", fix)
+    found = {key: _find_optional(f"grn/{key}", grn[key], file, downloads) for key in ("gold", "elements")}
     if found["gold"] and network and Path(found["gold"]).resolve() == Path(network).resolve():
         problem = f"grn/gold is the file of reference/network, {network}"
         raise InputError(file, problem, "Judge regulons by a network that they were not built from")
     return grn | found
+
+
+def _find_optional(key: str, path: str | None, file: str, downloads) -> str | None:
+    """Expand a path that may be left out; if it is given, its file must be there, unless it is yet to be downloaded."""
+    path = expand_path(path, file)
+    if path and not is_there(path, False, downloads):
+        fix = "Check the path; it is relative to the working directory"
+        raise InputError(file, f"{key} file {path} does not exist", fix)
+    return path
 
 
 def _check_libraries(settings: dict, samples: dict, file: str) -> None:
@@ -107,6 +119,25 @@ def _check_goal(settings: dict, file: str) -> None:
         raise InputError(file, problem, "Regulons need one of them; or set goal: matrices")
     if goal == "full" and not settings["tasks"]:
         raise InputError(file, "tasks is empty", "Name a task and its column, or set goal: embedding")
+
+
+def _check_tasks(tasks: dict, file: str) -> None:
+    """Refuse a name that is taken, and to name cells by a number."""
+    for name, task in tasks.items():
+        if name == PERTURB_FOLDER:
+            problem = f"a task is called '{name}', but explain/{name}/ holds what in-silico perturbation writes"
+            raise InputError(file, problem, "Give the task another name, such as perturbed")
+        keys = [key for key, idle in (("predict_on", None), ("transfer", "auto")) if task[key] not in (idle, "never")]
+        if task["type"] == "regression" and keys:
+            problem = f"tasks/{name}/{keys[0]} is {task[keys[0]]!r}, but the task is a regression"
+            raise InputError(file, problem, "Only classifications name cells without a label: remove the key")
+
+
+def _check_perturbation(perturbation: dict, file: str) -> None:
+    """Refuse to compare perturbed cells with controls within groups that hold one of both alone."""
+    if perturbation["column"] and perturbation["group"] == perturbation["column"]:
+        problem = f"perturbation/group and perturbation/column are both '{perturbation['group']}'"
+        raise InputError(file, problem, "Let group name the cell states, within which cells are compared, or drop it")
 
 
 def _check_pretraining(pretrain: dict, samples: dict, recipes: dict, file: str) -> None:

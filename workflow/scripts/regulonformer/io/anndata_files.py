@@ -19,6 +19,7 @@ COLUMNS = {
 }
 TYPES = {"GEX": GENES, "ATAC": PEAKS}
 MODALITIES = {"rna": GENES, "gex": GENES, "atac": PEAKS, "peaks": PEAKS}
+PLACE = ("spatial_x", "spatial_y")
 _STABLE_ID = r"ENS[A-Z]*G\d{6,}(\.\d+)?"
 _INTERVAL = r".+[:_-]\d+[_-]\d+"
 
@@ -59,6 +60,34 @@ def read_h5mu_counts(path, contents: Contents) -> sparse.csr_matrix:
             else:
                 blocks.append((barcodes, sparse.csr_matrix((len(barcodes), len(features)), dtype=np.int32)))
     return stack(path, blocks, contents.barcodes)
+
+
+def read_places(path) -> pd.DataFrame | None:
+    """Where the cells of a spatial data set lie: obsm["spatial"] of an h5ad or h5mu file.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        `PLACE` (first two coordinates, in the file's unit) by barcode; None where a file, of whatever layout, has none.
+
+    Raises
+    ------
+    InputError
+        If it has fewer than two columns or values that are not numbers.
+    """
+    if not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path) as file:
+        groups = [file, *(file["mod"].values() if "mod" in file else ())]
+        group = next((group for group in groups if "obsm/spatial" in group), None)
+        if group is None:
+            return None
+        places = np.asarray(read_elem(group["obsm/spatial"]))
+        barcodes = _text(group["obs"][group["obs"].attrs["_index"]])
+    if places.ndim != 2 or places.shape[1] < 2 or not np.issubdtype(places.dtype, np.number):
+        problem = f'obsm["spatial"] is {places.dtype} of shape {places.shape}'
+        raise InputError(path, problem, "Give numbers, cells x 2 coordinates")
+    return pd.DataFrame(places[:, :2].astype(float), index=barcodes, columns=list(PLACE))
 
 
 def _modality_type(name: str) -> str:

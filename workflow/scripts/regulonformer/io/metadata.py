@@ -14,6 +14,7 @@ RESERVED_COLUMNS = (
     *("n_fragments", "tss_enrichment", "nucleosome_signal", "frip", "blacklist_share", "duplication_fragments"),
     *("n_overlap_sites", "n_overlap_fragments", "duplication_atac"),
     *("doublet_score", "doublet_qvalue", "doublet_rna", "doublet_atac", "reason"),
+    *("spatial_x", "spatial_y"),
     *("cell", "_index"),
 )
 # How tables write that a cell has no label.

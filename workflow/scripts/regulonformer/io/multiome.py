@@ -70,11 +70,11 @@ def write_in_blocks(path, obs, tables: dict, blocks) -> None:
                 sparse_dataset(file[f"mod/{name}/X"]).append(counts)
 
 
-def add_elements(path, modality: str, **elements) -> None:
-    """Write further elements of one modality (such as obsm or var) into an h5mu file."""
+def add_elements(path, modality: str | None, **elements) -> None:
+    """Write further elements of one modality (such as obsm or var), or of the whole (None), into an h5mu file."""
     import h5py
     from anndata.io import write_elem
 
     with h5py.File(path, "r+") as file:
         for name, element in elements.items():
-            write_elem(file[f"mod/{modality}"], name, element, dataset_kwargs=STORAGE)
+            write_elem(file[f"mod/{modality}"] if modality else file, name, element, dataset_kwargs=STORAGE)

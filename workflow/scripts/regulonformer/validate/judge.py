@@ -10,14 +10,22 @@ from regulonformer.validate.chromosomes import Naming, judge_naming
 from regulonformer.validate.findings import Findings
 from regulonformer.validate.fragments import extend_ends
 from regulonformer.validate.genes import judge_annotation_genes, judge_network, judge_tfs
-from regulonformer.validate.labels import judge_tasks
 from regulonformer.validate.libraries import Library, compare_libraries, read_library
 from regulonformer.validate.peaks import largest_ends, read_intervals
+from regulonformer.validate.perturbation import judge_perturbation
 from regulonformer.validate.resources import judge_resources
+from regulonformer.validate.tasks import judge_tasks
 
 
 def judge_inputs(
-    samples: list[dict], reference: dict, tasks: dict, confidence: list[str], results=".", rules_mb: dict | None = None
+    samples: list[dict],
+    reference: dict,
+    tasks: dict,
+    confidence: list[str],
+    results=".",
+    rules_mb: dict | None = None,
+    splits: dict | None = None,
+    perturbation: dict | None = None,
 ) -> dict:
     """Check that libraries, reference and tasks are sound and fit together, from headers, indexes and samples alone.
 
@@ -28,13 +36,17 @@ def judge_inputs(
     reference
         `annotation`, `fasta`, `network`, `tfs`, `aliases` and `blacklist`, each a path or None.
     tasks
-        Task name to its settings, of which `column` is checked.
+        Task name to its block of the config.
     confidence
         DoRothEA classes that will be kept of the network.
     results
         Folder that the run writes to.
     rules_mb
         Rule -> memory that it asks for (MB).
+    splits
+        `group`, the column whose values are held out as a whole, and `folds`, at most; donor and 3 where not given.
+    perturbation
+        `column`, `control` and `group` of the section `perturbation`.
 
     Returns
     -------
@@ -46,8 +58,9 @@ def judge_inputs(
     libraries = [read_library(sample, findings) for sample in samples]
     compare_libraries(libraries, findings)
     _judge_reference(libraries, reference, confidence, findings)
-    labels = [library.labels for library in libraries if library.labels is not None]
-    judge_tasks(samples, tasks, labels, findings)
+    judge_tasks(libraries, tasks, splits or {"group": "donor", "folds": 3}, findings)
+    if perturbation:
+        judge_perturbation(libraries, perturbation, findings)
     budget = judge_resources(libraries, results, rules_mb or {}, findings)
     told = list(dict.fromkeys(findings))
     return {

@@ -1,11 +1,10 @@
-"""Whether labels, fragments and barcode metrics belong to the cells of their library, and tasks name a column."""
+"""Whether labels, fragments and barcode metrics belong to the cells of their library."""
 
 import csv
 import io
 
 import pandas as pd
 
-from regulonformer.config.sheet import FILES
 from regulonformer.io.metadata import read_labels
 from regulonformer.validate.barcodes import naming_hint
 from regulonformer.validate.bgzf import read_head
@@ -81,22 +80,3 @@ def _difference(who: str, names, barcodes: frozenset) -> str:
         return "(the file has no lines)"
     hint = naming_hint(names, barcodes, who)
     return f"({who} have {names[0]!r}, the matrix {min(barcodes)!r})" + (f": {hint}" if hint else "")
-
-
-def judge_tasks(samples: list[dict], tasks: dict, labels: list[pd.DataFrame], findings: Findings) -> None:
-    """Whether every task's column exists and holds two classes or more."""
-    values = {}
-    for table in labels:
-        for column in table.columns:
-            values.setdefault(column, set()).update(table[column])
-    for sample in samples:
-        for column in set(sample) - {"genome", *FILES}:
-            values.setdefault(column, set()).add(sample[column])
-    for name, task in tasks.items():
-        column = task["column"]
-        if column not in values:
-            message = f"tasks/{name}/column is '{column}', which neither labels nor sample sheet have"
-            findings.error("tasks.no_column", "config", message, f"Choose one of {', '.join(sorted(values))}")
-        elif len(values[column] - {""}) < 2:
-            message = f"tasks/{name}/column is '{column}', which holds {sorted(values[column])} only"
-            findings.error("tasks.one_class", "config", message, "A task needs at least two classes")
