@@ -7,7 +7,7 @@ import yaml
 
 ENVS = Path(__file__).parents[2] / "envs"
 # Names that differ between conda and pip.
-PIP_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+PIP_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "py-xgboost-cpu": "xgboost-cpu"}
 
 
 def locked():

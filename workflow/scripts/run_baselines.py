@@ -2,14 +2,17 @@
 
 import logging
 
+import numpy as np
 import pandas as pd
+import torch
 from threadpoolctl import threadpool_limits
 
 from regulonformer.errors import InputError
 from regulonformer.evaluate.baselines import EvaluateSettings, predict_baselines
 from regulonformer.evaluate.splits import assign_folds
-from regulonformer.io.store import read_mudata, write_parquet
+from regulonformer.io.store import open_mudata, write_parquet
 from regulonformer.log import progress, rule_log
+from regulonformer.task_labels import class_labels, learn_from
 
 
 def main(
@@ -28,36 +31,46 @@ def main(
     group, folds
         Column whose values are held out as a whole (donor or sample), and number of folds.
     seeds
-        Seeds of the decompositions.
+        Seeds of the methods that have one.
     output
-        Parquet to write: method, cell, sample, fold, seed, truth, predicted, probability.
+        Parquet to write: method, cell, sample, donor, fold, seed, truth, predicted, probability.
     threads
         Threads for linear algebra.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, or no method is left to fit.
     """
     options = EvaluateSettings(**settings)
-    data = read_mudata(multiome)
-    if task["column"] not in data.obs:
-        raise InputError(multiome, f"no label column {task['column']!r}", f"Use one of {sorted(data.obs.columns)}")
-    labels = data.obs[task["column"]].astype(object).fillna("").astype(str)
-    labelled = (labels != "").to_numpy()
-    logging.info("%d of %d cells have a label in %s", labelled.sum(), len(labels), task["column"])
-    cells, labels = data.obs[labelled], labels[labelled]
-    rna = data["rna"][cells.index].X.tocsr()
-    atac = data["atac"][cells.index].X.tocsr() if "atac" in data.mod else None
+    data = open_mudata(multiome)
+    labels = class_labels(learn_from(data.obs, task, multiome), task["column"], multiome)
+    labelled = np.flatnonzero(labels != "")
+    logging.info("%d of %d cells have a label in %s", len(labelled), len(labels), task["column"])
+    cells, labels = data.obs.iloc[labelled], labels.iloc[labelled]
+    rna = data["rna"].X[labelled]
+    atac = data["atac"].X[labelled] if "atac" in data.mod else None
     fold_of = assign_folds(cells, labels, group, folds)
-    runs = [(fold, seed) for fold in range(fold_of.attrs["n_folds"]) for seed in seeds]
-    parts = []
+    n_folds, parts = fold_of.attrs["n_folds"], []
+    torch.set_num_threads(threads)
     with threadpool_limits(threads):
-        for fold, seed in progress(runs, len(runs), "baselines", "fit"):
+        for fold in progress(range(n_folds), n_folds, "baselines", "fold"):
             test = (fold_of == fold).to_numpy()
-            predictions = predict_baselines(rna, atac, labels.to_numpy(), test, options, seed)
-            for method, (predicted, probability) in predictions.items():
-                part = pd.DataFrame(
-                    {"method": method, "cell": cells.index[test], "sample": cells["sample"][test].values}
-                )
-                part = part.assign(fold=fold, seed=seed, truth=labels[test].to_numpy(), predicted=predicted)
-                parts.append(part.assign(probability=probability))
+            found = predict_baselines(rna, atac, labels.to_numpy(), test, options, seeds, cells["sample"].to_numpy())
+            held_out = held_out_cells(cells[test], labels[test]).assign(fold=fold)
+            for method, seed, predicted, probability in found:
+                parts.append(held_out.assign(method=method, seed=seed, predicted=predicted, probability=probability))
+    if not parts:
+        problem = f"none of {list(options.baselines)} can be fitted"
+        raise InputError("evaluate/baselines", problem, "Name another one, or install scvi-tools for scanvi")
     write_parquet(pd.concat(parts, ignore_index=True), output)
+
+
+def held_out_cells(cells: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
+    """Who the held-out cells are: cell, sample, donor, truth."""
+    donor = cells["donor"].astype(str).to_numpy() if "donor" in cells else ""
+    named = {"cell": cells.index.astype(str), "sample": cells["sample"].astype(str).to_numpy(), "donor": donor}
+    return pd.DataFrame(named | {"truth": labels.to_numpy()})
 
 
 if job := globals().get("snakemake"):
