@@ -1,0 +1,105 @@
+"""Spaces and graphs that the embedding of a model is compared with; none sees a label."""
+
+import logging
+from importlib.util import find_spec
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+
+def harmony(components: np.ndarray, batches: np.ndarray, seed: int) -> np.ndarray:
+    """Principal components with batches aligned (Korsunsky et al. 2019, Nature Methods 16:1289; harmony-pytorch).
+
+    Parameters
+    ----------
+    components
+        Cells x components.
+    batches
+        Of each cell.
+    seed
+        Seed of its clustering.
+    """
+    from harmony import harmonize
+
+    table = pd.DataFrame({"batch": batches})
+    return harmonize(components, table, batch_key="batch", random_state=seed, n_jobs=1, verbose=False)
+
+
+def weighted_neighbours(spaces: dict[str, np.ndarray], k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest cells by the weighted mean of modalities (WNN; Hao et al. 2021, Cell 184:3573; muon).
+
+    Parameters
+    ----------
+    spaces
+        Modality to components, cells x K.
+    k
+        Neighbours.
+    seed
+        Seed of the search.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Indices and distances, cells x k, the nearest first.
+    """
+    import mudata
+    import muon
+    import scanpy as sc
+
+    parts = {}
+    for name, space in spaces.items():
+        # Muon wants a matrix of features beside the components; nothing reads it.
+        part = sc.AnnData(sparse.csr_matrix((len(space), 1), dtype=np.float32), obsm={"X_space": space})
+        part.var_names = [name]
+        sc.pp.neighbors(part, use_rep="X_space", random_state=seed)
+        parts[name] = part
+    with mudata.set_options(pull_on_update=False):
+        data = mudata.MuData(parts)
+    k = min(k, len(data) - 2)
+    muon.pp.neighbors(data, n_neighbors=k + 1, random_state=seed)
+    return sorted_neighbours(data.obsp["distances"], k)
+
+
+def sorted_neighbours(graph: sparse.spmatrix, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and distances of the k nearest other cells of a sparse matrix of distances, cells x k.
+
+    A cell with fewer repeats its last one.
+    """
+    graph = graph.tocsr()
+    indices, distances = (np.zeros((graph.shape[0], k), kind) for kind in (np.int64, np.float64))
+    for cell in range(graph.shape[0]):
+        part = slice(graph.indptr[cell], graph.indptr[cell + 1])
+        others = graph.indices[part] != cell
+        near, far = graph.indices[part][others], graph.data[part][others]
+        order = np.argsort(far, kind="stable")[:k]
+        order = np.pad(order, (0, k - len(order)), mode="edge")
+        indices[cell], distances[cell] = near[order], far[order]
+    return indices, distances
+
+
+def multivi(rna, atac, batches: np.ndarray, seed: int) -> np.ndarray | None:
+    """Latent space of MultiVI (Ashuach et al. 2023, Nature Methods 20:1222); None without scvi-tools.
+
+    Parameters
+    ----------
+    rna, atac
+        Counts, cells x genes and cells x peaks.
+    batches
+        Of each cell.
+    seed
+        Seed of the training.
+    """
+    if find_spec("scvi") is None:
+        logging.info("MultiVI is left out: scvi-tools is not installed")
+        return None
+    import anndata
+    import scvi
+
+    scvi.settings.seed = seed
+    cells = pd.DataFrame({"batch": batches, "modality": "paired"}, index=[str(i) for i in range(len(batches))])
+    data = anndata.AnnData(sparse.hstack([rna, atac], format="csr").astype(np.float32), obs=cells)
+    scvi.model.MULTIVI.setup_anndata(data, batch_key="batch")
+    model = scvi.model.MULTIVI(data, n_genes=rna.shape[1], n_regions=atac.shape[1])
+    model.train()
+    return model.get_latent_representation()
