@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from scipy import sparse
 
 import attribute_task
 import finetune_task
+import rank_drivers
 from regulonformer.adapt.fit import predict
 from regulonformer.adapt.lora import load_classifier
 from regulonformer.adapt.reader import Reader
@@ -127,9 +129,11 @@ def attribute(world, adapters, name, **changes):
         cells=world / "cells.parquet",
         vocabulary=world / "vocabulary.tsv",
         adapters=adapters,
-        settings={"steps": 16, "cells_per_class": 8},
+        settings={"cells_per_class": 8},
         attribution=world / f"{name}.parquet",
         completeness_json=world / f"{name}.json",
+        explained=world / f"{name}.h5ad",
+        stability=world / f"{name}.stability.tsv",
     )
     attribute_task.main(**arguments | changes)
     return pd.read_parquet(world / f"{name}.parquet"), json.loads((world / f"{name}.json").read_text())
@@ -146,6 +150,50 @@ def test_markers_are_found_in_their_modality(world, adapters):
     assert mean["B", "atac"].idxmax() == "g20" and mean["B", "rna"].idxmax() != "g20"
     assert completeness["overall"]["cells"] == table.groupby(["fold", "class"])["n_cells"].first().sum()
     assert completeness["overall"]["relative_error"] < 0.05
+
+
+def test_a_second_seed_tells_stability_and_drivers_pass_the_null(world, adapters):
+    both = [*adapters, *(finetune(world, fold, seed=1, name="second") for fold in (0, 1))]
+    table, completeness = attribute(world, both, "both")
+    stability = pd.read_csv(world / "both.stability.tsv", sep="\t").set_index(["class", "modality", "between"])
+    assert stability.loc[("A", "rna", "seeds"), "spearman"] > stability.loc[("A", "rna", "folds"), "spearman"] > 0
+    cells = anndata.read_h5ad(world / "both.h5ad")
+    assert completeness["overall"]["cells"] == 2 * len(cells) and cells.obs_names.is_unique
+    # What is tabulated is the mean over the cells, which are means over the seeds.
+    of_fold = cells[(cells.obs["class"] == "B") & (cells.obs["fold"] == 1)]
+    row = table.query("`class` == 'B' and fold == 1 and gene == 'g20' and modality == 'atac'").iloc[0]
+    assert row["attribution"] == pytest.approx(of_fold[:, "g20"].layers["atac"].mean(), rel=1e-5)
+    assert row["n_cells"] == len(of_fold)
+    files = rank(world, "both")
+    drivers = pd.read_csv(files["drivers"], sep="\t")
+    called = drivers[(drivers["fdr"] <= 0.05) & (drivers["attribution"] > 0)]
+    found = called.groupby(["class", "modality"])["gene"].agg(set)
+    assert "g20" in found["B", "atac"] and len(found["A", "rna"] & {"g0", "g1", "g2", "g3"}) >= 3
+    assert drivers.groupby("class")["is_marker"].sum().to_dict() == {"A": 4, "B": 4, "C": 4}  # in both modalities
+    enriched = pd.read_csv(files["enrichment"], sep="\t").query("kind == 'markers'")
+    assert enriched.loc[enriched["class"] == enriched["set"], "p"].max() < enriched["p"].median()
+    tfs = pd.read_csv(files["tfs"], sep="\t")
+    assert tfs.loc[(tfs["class"] == "A") & (tfs["rank"] == 1), "tf"].item() in {"g0", "g1", "g2"}
+    assert set(pd.read_csv(files["influence"], sep="\t")["regulon"]) == {"g0", "g1"}
+    assert json.loads(files["agree"].read_text())["tfs"] == 2
+
+
+def rank(world, name):
+    files = {key: world / f"{name}.{key}" for key in ("drivers", "tfs", "influence", "agree", "enrichment")}
+    markers = pd.DataFrame({"class": list("AABBCC"), "gene": ["g0", "g1", "g4", "g5", "g8", "g9"]})
+    write_tsv(markers, world / "markers.tsv")
+    edges = pd.DataFrame({"source": ["g0", "g1"], "target": ["g9", "g2"], "score": 1.0, "sign": [-1, 1]})
+    write_parquet(edges, world / "regulons.parquet")
+    settings = {"permutations": 200, "rows": 50, "top": 10, "seed": 0}
+    rank_drivers.main(
+        explained=world / f"{name}.h5ad",
+        vocabulary=world / "vocabulary.tsv",
+        regulons=world / "regulons.parquet",
+        settings=settings,
+        markers=world / "markers.tsv",
+        **files,
+    )
+    return files
 
 
 def test_adapter_of_another_model_is_refused(world, adapters, tmp_path):
