@@ -88,8 +88,10 @@ def test_a_view_of_one_modality_shows_no_trace_of_the_other():
 def test_cells_that_lack_a_modality_are_not_contrasted_with_it():
     batch = cells(4)
     batch.atac_state_BT[1] = MISSING
-    views = contrast(modality_share=1.0).prepare(batch, seeded())
-    assert views.contrasted_B.tolist() == [1, 0, 1, 1] and views.n_contrasted == 3
+    batch.rna_counts_BT[2] = 0  # measured, but without a transcript: there is no view of it
+    with pytest.warns(RuntimeWarning, match="no gene to mask"):
+        views = contrast(modality_share=1.0).prepare(batch, seeded())
+    assert views.contrasted_B.tolist() == [1, 0, 0, 1] and views.n_contrasted == 2
 
 
 def test_the_momentum_copy_follows_the_model():
@@ -104,14 +106,26 @@ def test_the_momentum_copy_follows_the_model():
 
 def test_the_queue_keeps_the_newest_keys_of_training_alone():
     network = model()
-    objective, batch = contrast(network), cells(3)
+    objective, batch = contrast(network, modality_share=0.0), cells(3)
     objective(network.eval(), batch, seeded())
     objective.after_step(network, no_gather)
-    assert not objective.queue_VQD.any(), "validation leaves no trace"
+    assert not objective.queue_KVQD.any(), "validation leaves no trace"
     for seed in range(4):
         objective(network.train(), batch, seeded(seed))
         objective.after_step(network, no_gather)
-    assert (objective.queue_VQD.norm(dim=-1) - 1).abs().max() < 1e-5, "12 keys fill 8 places"
+    assert (objective.queue_KVQD[0].norm(dim=-1) - 1).abs().max() < 1e-5, "12 keys fill 8 places"
+    assert not objective.queue_KVQD[1].any(), "RNA and accessibility alone have queues of their own"
+
+
+def test_keys_of_other_views_are_no_negatives():
+    network, batch = model().train(), cells(3)
+    objective = contrast(network, modality_share=1.0, near_share=0.0, profile_weight=0.0)
+    views = objective.prepare(batch, seeded())
+    alone = objective.loss(network, views).loss
+    objective.queue_KVQD[0] = torch.nn.functional.normalize(torch.randn(2, 8, 16, generator=seeded()), dim=-1)
+    torch.testing.assert_close(objective.loss(network, views).loss, alone)
+    objective.queue_KVQD[1] = objective.queue_KVQD[0]
+    assert objective.loss(network, views).loss > alone
 
 
 def test_training_makes_a_cell_find_itself():
@@ -160,7 +174,7 @@ def test_a_state_taken_up_is_the_state_that_was_kept():
     objective.after_step(network, no_gather)
     other = contrast(model())
     other.restore(objective.state())
-    assert torch.equal(other.queue_VQD, objective.queue_VQD)
+    assert torch.equal(other.queue_KVQD, objective.queue_KVQD)
     assert torch.equal(other.teacher.cell_token, objective.teacher.cell_token)
 
 
@@ -169,3 +183,5 @@ def test_settings_are_checked():
         contrast(momentum=1.0)
     with pytest.raises(InputError, match="fractoin"):
         contrast(fractoin=0.1)
+    with pytest.raises(InputError, match="near_share"):
+        contrast(near_share=1.0)

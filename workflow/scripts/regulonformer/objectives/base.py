@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Objective:
-    """An objective of pretraining; see `regulonformer.objectives` for the three methods that each has of its own.
+    """An objective of pretraining; see `regulonformer.objectives` for the methods that each has of its own.
 
     Attributes
     ----------
