@@ -1,5 +1,7 @@
 """Open a report in headless Chromium: what its console says, what its page holds, and how it looks."""
 
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -22,6 +24,26 @@ FLAGS = [
 # One message of the page: [pid:tid:date:INFO:CONSOLE:12] "text", source: file:///... (12)
 CONSOLE = re.compile(r':CONSOLE[:(]\d+\)?\] "(.*?)", source:', flags=re.DOTALL)
 
+LOOK_FOR_FAULTS = """<script>
+addEventListener("load", () => {
+  const name = element => element.id || element.closest("[id]")?.id || element.tagName;
+  const drawn = figure => [...figure.querySelectorAll("svg")].some(svg => svg.getBoundingClientRect().height > 20);
+  const scrolls = element => { for (; element; element = element.parentElement) {
+    if (["auto", "scroll", "hidden"].includes(getComputedStyle(element).overflowX)) return true; } return false; };
+  const beyond = element => element.getBoundingClientRect().right > innerWidth + 1 && !scrolls(element);
+  const links = [...document.querySelectorAll('a[href^="#"]')].map(link => link.getAttribute("href"));
+  const found = {
+    empty: [...document.querySelectorAll("figure")].filter(figure => !drawn(figure)).map(name),
+    broken: links.filter(link => !document.getElementById(link.slice(1))),
+    wide: [...document.querySelectorAll("body *:not(svg *)")].filter(beyond).map(name),
+  };
+  const out = document.createElement("pre");
+  out.id = "faults";
+  out.textContent = JSON.stringify(found);
+  document.body.append(out);
+});
+</script>"""
+
 
 def browser() -> str | None:
     """Path of Chromium or Chrome, or None where there is none."""
@@ -37,6 +59,23 @@ def console_errors(html_path) -> list[str]:
 def loaded_page(html_path) -> str:
     """The page's HTML after its scripts have run."""
     return _chromium("--virtual-time-budget=5000", "--dump-dom", _url(html_path)).stdout
+
+
+def faults(html_path, width: int = 500) -> dict[str, list[str]]:
+    """What a reader would miss: figures that draw nothing, links that lead nowhere, and what is wider than a phone.
+
+    Returns
+    -------
+    dict
+        `empty`: ids of figures; `broken`: links within the page; `wide`: elements that reach beyond a window of that
+        width and cannot be scrolled, by tag and id.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "page.html"
+        copy.write_text(Path(html_path).read_text(encoding="utf-8") + LOOK_FOR_FAULTS, encoding="utf-8")
+        size = f"--window-size={width},900"
+        loaded = _chromium(size, "--virtual-time-budget=5000", "--dump-dom", _url(copy)).stdout
+    return json.loads(html.unescape(re.search(r'<pre id="faults">(.*?)</pre>', loaded, flags=re.DOTALL)[1]))
 
 
 def screenshot(html_path, png_path, width: int = 1280, height: int = 2400) -> None:

@@ -26,8 +26,10 @@ def test_console_is_silent(page):
 def test_every_section_has_its_figures(page):
     html = check_report.loaded_page(page)
     assert len(re.findall("<svg", html)) >= 8
-    for heading in ["Data and quality control", "Cell map", "Regulons", "Pretraining", "Drivers", "Methods"]:
+    headings = ["Data and quality control", "Model and training", "Cell map", "Prediction of labels", "Regulons"]
+    for heading in [*headings, "Drivers", "Methods"]:
         assert heading in html
+    assert check_report.faults(page) == {"empty": [], "broken": [], "wide": []}
 
 
 def test_page_needs_no_network(page):

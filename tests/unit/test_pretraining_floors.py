@@ -30,15 +30,15 @@ from regulonformer.objectives import make_objective
 from regulonformer.pretrained import save_model
 from regulonformer.report.blocks import Studio
 from regulonformer.report.evidence import read_evidence
-from regulonformer.report.figures_model import pretraining_floors
-from regulonformer.report.floors import (
+from regulonformer.report.figures.pretraining import pretraining_floors
+from regulonformer.report.sections.model import model_section
+from regulonformer.report.tables.pretraining import (
     ablation_items,
     ablation_table,
     floor_sentence,
     floor_table,
     weights_chosen_there,
 )
-from regulonformer.report.sections import pretraining_section
 from regulonformer.training.loop import VALIDATION_STREAM, Trainer, TrainSettings
 from regulonformer.training.start import build_model
 
@@ -584,6 +584,6 @@ def test_page_shows_floors_and_ablation(judged, tmp_path):
     inputs = {"pretrain_metrics": "metrics.tsv", "pretraining": "pretraining.tsv", "ablation": "ablation.tsv"}
     inputs["pretrain_config"] = "config.json"
     evidence = read_evidence({name: tmp_path / file for name, file in inputs.items()})
-    blocks = pretraining_section(evidence, Studio(tmp_path, {"dpi": 50})).blocks
+    blocks = model_section(evidence, Studio(tmp_path, {"dpi": 50})).blocks
     names = [block.name for block in blocks if block.kind != "note"]
     assert names == ["pretraining_curves", "pretraining_gain", "pretraining_floors", "forest_pretraining", "ablation"]

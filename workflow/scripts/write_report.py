@@ -5,11 +5,12 @@ from pathlib import Path
 
 from regulonformer import __version__
 from regulonformer.log import rule_log
-from regulonformer.report.evidence import INPUT_NAMES, find_benchmarks, read_evidence
+from regulonformer.report.evidence import INPUT_NAMES, read_evidence
 from regulonformer.report.page import render_page
+from regulonformer.report.readers import find_benchmarks
 
 
-def main(*, inputs: dict, settings: dict, config: dict, run: str, template, html, figures) -> None:
+def main(*, inputs: dict, settings: dict, config: dict, run: str, template, html, figures, tables) -> None:
     """Write the page and its figures.
 
     Parameters
@@ -29,11 +30,21 @@ def main(*, inputs: dict, settings: dict, config: dict, run: str, template, html
         Page to write.
     figures
         Folder to write each figure to, as SVG and PNG.
+    tables
+        Folder to write each table to, as TSV.
     """
-    Path(figures).mkdir(parents=True, exist_ok=True)
+    for folder in (figures, tables):
+        Path(folder).mkdir(parents=True, exist_ok=True)
     evidence = read_evidence(inputs)
     page = render_page(
-        evidence, config=config, settings=settings, run=run, version=__version__, template=template, figures=figures
+        evidence,
+        config=config,
+        settings=settings,
+        run=run,
+        version=__version__,
+        template=template,
+        figures=figures,
+        tables=tables,
     )
     Path(html).write_text(page, encoding="utf-8")
     logging.info("%s: %.1f MB", html, len(page) / 1e6)
@@ -50,4 +61,5 @@ if job := globals().get("snakemake"):
             template=job.input.template,
             html=job.output.html,
             figures=job.output.figures,
+            tables=job.output.tables,
         )

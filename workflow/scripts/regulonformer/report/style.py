@@ -16,7 +16,11 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "
 # Tol's muted scheme takes over when a variable has more groups than Okabe and Ito have colours.
 TOL_MUTED = ("#332288", "#882255", "#117733", "#44AA99", "#999933", "#AA4499", "#DDCC77", "#88CCEE", "#CC6677")
 OURS, BASELINE, CUT, MISSING, INK, FAINT = "#0072B2", "#7A8694", "#D55E00", "#D9DEE3", "#1F2933", "#E4E9EE"
+RIVAL = "#E69F00"  # the best of the other methods
+MARKERS = ("o", "s", "^", "v", "P", "X", "d", "*")
 ACTIVATES, REPRESSES, UNSIGNED = "#0072B2", "#D55E00", "#9AA5B1"
+MODALITY_COLOURS = {"rna": "#0072B2", "atac": "#E69F00"}
+MODALITY_NAMES = {"rna": "RNA", "atac": "ATAC"}
 SEQUENTIAL, DIVERGING = "cividis", "PuOr_r"
 MATRIX = "Blues"  # one hue on white: read in any colour vision and cheap to print
 FULL_WIDTH = 10.0  # inches; the text column of the page at 96 px per inch
@@ -81,6 +85,13 @@ def palette(names) -> dict[str, str]:
         tint = 1 - 0.5 ** min(lap, 3)
         colours[name] = to_hex(np.array(to_rgb(hues[hue])) * (1 - tint) + tint)
     return colours
+
+
+def legend_columns(names, width: float = FULL_WIDTH) -> int:
+    """Columns of a legend whose longest name still fits the figure's width (inches), its rows about equally full."""
+    most = max(1, min(len(names), int(11.8 * width / (max(map(len, names)) + 5))))
+    rows = -(-len(names) // most)
+    return -(-len(names) // rows)
 
 
 def panels(count: int, columns: int, height: float, width: float = FULL_WIDTH, **options):
