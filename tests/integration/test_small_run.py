@@ -100,5 +100,15 @@ def test_attribution_is_complete_per_modality(results):
     assert errors["overall"]["relative_error"] < 0.05
 
 
+def test_driver_tables_name_genes_and_tfs_of_every_class(results):
+    attribution = pd.read_parquet(results / "explain/state/attribution.parquet")
+    tables = {name: pd.read_csv(results / f"explain/state/{name}.tsv", sep="\t") for name in ("drivers", "driver_tfs")}
+    for table in tables.values():
+        assert set(table["class"]) == set(attribution["class"])
+        assert table["p"].between(0, 1).all() and (table["fdr"] >= table["p"]).all()
+    scores = pd.read_csv(results / "evaluate/drivers.tsv", sep="\t")
+    assert set(STATISTICS) <= set(scores) and scores["method"].nunique() >= 6
+
+
 def test_logs_of_every_rule_were_kept(results):
     assert {path.stem for path in (results / "logs").iterdir()} >= {"validate_inputs", "merge_samples", "write_report"}

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from regulonformer.config.schema import check_settings, read_yaml
+from regulonformer.config.settings import load_settings
 from regulonformer.config.sheet import read_samples
 from regulonformer.config.sources import modules_of
 from regulonformer.errors import InputError
@@ -65,6 +66,22 @@ def test_every_key_has_type_and_description():
                 yield from walk(rule["additionalProperties"], here)
 
     assert len(list(walk(SCHEMA, ""))) > 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tasks": {"perturb": {"column": "knockout"}}}, ["'perturb'", "explain/perturb/", "another name"]),
+        ({"perturbation": {"column": "knockout", "group": "knockout"}}, ["perturbation/group", "'knockout'"]),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(changes, words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    demo = yaml.safe_load(Path("config/config.yaml").read_text())
+    load_settings(demo, "config/config.yaml", ROOT)
+    with pytest.raises(InputError) as caught:
+        load_settings(demo | changes, "config/config.yaml", ROOT)
+    assert [word for word in words if word not in str(caught.value)] == []
 
 
 @pytest.mark.parametrize("file", sorted(map(str, (ROOT / "config").rglob("*.yaml"))))

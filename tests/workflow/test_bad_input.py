@@ -111,6 +111,15 @@ def spoil_task_values(folder, settings):
     settings["tasks"] = {"state": {"column": "condition"}}
 
 
+def spoil_task_text(folder, settings):
+    settings["tasks"] = {"dose": {"column": "state", "type": "regression"}}
+
+
+def spoil_task_kind(folder, settings):
+    block = {"column": "state", "type": "regression", "predict_on": {"column": "state", "values": ["A"]}}
+    settings["tasks"] = {"dose": block}
+
+
 def spoil_model_key(folder, settings):
     settings["pretrain"] = {"model": {"widht": 32}}
 
@@ -138,6 +147,8 @@ CASES = {
     spoil_labels: ["labels.tsv", "'a'", "-7", "-1", "prefix and suffix"],
     spoil_task_column: ["tasks/state/column", "'stage'", "state"],
     spoil_task_values: ["tasks/state/column", "'condition'", "two classes"],
+    spoil_task_text: ["tasks/dose", "'state'", "'A', not a number", "type: classification"],
+    spoil_task_kind: ["config.yaml", "tasks/dose/predict_on", "is a regression", "remove the key"],
     spoil_model_key: ["config.yaml", "'widht'", "'width'"],
     spoil_simulation: ["config.yaml", "simulate/activate", "'a'", "activate: false"],
     spoil_annotation: ["config.yaml", "reference/annotation", "goal: matrices"],

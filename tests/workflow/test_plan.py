@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import yaml
 
 SMALL = ("--configfile", "tests/config/small.yaml")
 UP_TO_MATRICES = {
@@ -31,9 +32,15 @@ WHOLE = {
     "pretrain_model": 1,
     "embed_cells": 1,
     "evaluate_pretraining": 1,
+    "evaluate_embedding": 1,
+    "evaluate_translation": 1,
     "run_baselines": 1,
     "evaluate_annotation": 1,
     "attribute_task": 1,
+    "rank_drivers": 1,
+    "evaluate_drivers": 1,
+    "perturb_genes": 1,
+    "evaluate_perturbation": 1,
     "write_report": 1,
 }
 
@@ -52,6 +59,26 @@ def test_ablation_is_trained_where_variants_are_named(project):
     alone = project.planned("--keep-going", target, *SMALL)
     assert alone["ablate_model"] == 1
     assert not {"pretrain_model", "write_report"} & alone.keys()
+
+
+def test_variants_of_finetuning_and_few_labels_are_trained_where_they_are_asked_for(project, tmp_path):
+    settings = yaml.safe_load((project.root / SMALL[1]).read_text())
+    settings["annotation_ablation"] = {"variants": ["frozen", "rna"]}
+    settings["learning_curve"] = {"labels_per_class": [5, 10]}
+    config = tmp_path / "more.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    plan = project.planned("--configfile", config)
+    assert (plan["ablate_task"], plan["learn_from_few"], plan["learning_curve"]) == (2, 2, 1)
+    assert plan["finetune_task"] == 3
+
+
+def test_perturbed_cells_are_judged_where_a_column_tells_of_them(project):
+    unlabelled = project.planned(*SMALL, "--config", "perturbation={column: ''}")
+    assert unlabelled["perturb_genes"] == 1 and "evaluate_perturbation" not in unlabelled
+    # The heads of this recipe predict no counts, so that no change of expression can be read from them.
+    other = project.planned(*SMALL, "--config", "pretrain={recipe: scdynomics}")
+    assert not {"perturb_genes", "evaluate_perturbation"} & other.keys()
+    assert project.planned(*SMALL, "--config", "pretrain={recipe: scdmc}")["perturb_genes"] == 1
 
 
 def test_dry_run_is_quick(project):
@@ -76,6 +103,42 @@ def test_mop_holds_out_libraries(project, real_data):
     plan = project.planned("--configfile", "config/examples/mop_snareseq.yaml")
     assert (plan["ingest_sample"], plan["finetune_task"]) == (12, 9)
     assert "scan_motifs" not in plan
+
+
+def with_tasks(project, tmp_path, tasks, labels=("donor1", "donor2", "donor3"), *target):
+    """Plan of the small run with other tasks, where only some of its libraries have labels."""
+    settings = yaml.safe_load((project.root / "tests/config/small.yaml").read_text())
+    lines = (project.root / "tests/config/small.tsv").read_text().splitlines()
+    header = next(line for line in lines if not line.startswith("#")).split("\t")
+    rows = [dict(zip(header, line.split("\t"), strict=True)) for line in lines if line.startswith("donor")]
+    for row in rows:
+        row["labels"] = row["labels"] if row["sample"] in labels else ""
+    sheet, config = tmp_path / "samples.tsv", tmp_path / "config.yaml"
+    sheet.write_text("\n".join(["\t".join(header), *("\t".join(row.values()) for row in rows)]) + "\n")
+    config.write_text(yaml.safe_dump(settings | {"samples": str(sheet), "tasks": tasks}))
+    return project.planned("--configfile", config, *target)
+
+
+def test_regression_is_judged_on_its_own(project, tmp_path):
+    tasks = {"state": {"column": "state"}, "time": {"column": "pseudotime", "type": "regression"}}
+    plan = with_tasks(project, tmp_path, tasks)
+    assert (plan["finetune_task"], plan["evaluate_regression"], plan["run_baselines"]) == (6, 1, 1)
+    assert "predict_labels" not in plan
+    alone = with_tasks(project, tmp_path, {"time": tasks["time"]})
+    assert alone["evaluate_regression"] == 1
+    assert not {"evaluate_annotation", "attribute_task", "rank_drivers", "evaluate_drivers"} & alone.keys()
+
+
+def test_cells_are_labelled_only_where_some_have_no_label(project, tmp_path):
+    state = {"state": {"column": "state"}}
+    plan = with_tasks(project, tmp_path, state, ("donor1", "donor2"))
+    # Folds hold out donors that have labels.
+    assert (plan["predict_labels"], plan["finetune_task"]) == (1, 2)
+    assert "predict_labels" not in with_tasks(project, tmp_path, {"state": state["state"] | {"transfer": "never"}}, ())
+    fate = {"fate": {"column": "state", "train_on": {"column": "state", "values": ["a_terminal", "b_terminal"]}}}
+    assert with_tasks(project, tmp_path, fate)["predict_labels"] == 1
+    asked = {"state": state["state"] | {"predict_on": {"column": "donor", "values": ["donor1"]}}}
+    assert with_tasks(project, tmp_path, asked)["predict_labels"] == 1
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,11 @@ import yaml
 SMALL = "tests/config/small.yaml"
 REPORT = {"write_report"}
 JUDGED = {"evaluate_annotation"} | REPORT
-TUNED = {"finetune_task", "attribute_task"} | JUDGED
-TRAINED = {"pretrain_model", "embed_cells", "evaluate_pretraining"} | TUNED
+RANKED = {"rank_drivers", "evaluate_drivers"}
+TUNED = {"finetune_task", "attribute_task"} | RANKED | JUDGED
+PERTURBED = {"perturb_genes", "evaluate_perturbation"}
+EMBEDDED = {"evaluate_embedding", "evaluate_translation"}
+TRAINED = {"pretrain_model", "embed_cells", "evaluate_pretraining"} | EMBEDDED | PERTURBED | TUNED
 
 
 @pytest.fixture
@@ -65,7 +68,8 @@ def test_figure_option_reruns_the_report_alone(plan):
 
 
 def test_one_more_seed_adds_its_jobs_alone(small_run, plan):
-    assert plan(lambda settings: settings["splits"].update(seeds=[0, 1])) == {"finetune_task", "run_baselines"} | JUDGED
+    added = {"finetune_task", "run_baselines", "evaluate_translation"}
+    assert plan(lambda settings: settings["splits"].update(seeds=[0, 1])) == added | JUDGED
 
 
 def test_swapped_values_are_noticed(plan):
@@ -79,16 +83,38 @@ def test_swapped_values_are_noticed(plan):
 def test_edited_metric_reruns_evaluation_and_report(plan, edited):
     edited("workflow/scripts/regulonformer/evaluate/metrics.py", "\n# A changed line.\n")
     # The tables of regulons and of pretraining share their columns with the metrics.
-    assert plan() == JUDGED | {"evaluate_grn", "evaluate_pretraining"}
+    assert plan() == JUDGED | {"evaluate_grn", "evaluate_pretraining", "evaluate_perturbation"} | EMBEDDED
 
 
 def test_named_variant_adds_the_ablation_alone(plan):
     assert plan(lambda settings: settings.update(ablation={"variants": ["shuffled"]})) == {"ablate_model"} | REPORT
 
 
+def test_named_variant_of_finetuning_adds_itself_and_the_scores_alone(plan):
+    rules = plan(lambda settings: settings.update(annotation_ablation={"variants": ["frozen"]}))
+    assert rules == {"ablate_task"} | JUDGED
+
+
+def test_few_labels_add_their_curve_alone(plan):
+    rules = plan(lambda settings: settings.update(learning_curve={"labels_per_class": [5]}))
+    assert rules == {"learn_from_few", "learning_curve"} | REPORT
+
+
 def test_setting_of_the_judgement_of_regulons_leaves_the_model_alone(plan):
     rules = plan(lambda settings: settings["grn"].update(confidence=0.9))
     assert rules == {"resample_regulons", "evaluate_grn"} | REPORT
+
+
+def test_perturbation_key_reruns_perturbation_alone(plan):
+    assert plan(lambda settings: settings["perturbation"].update(null_genes=12)) == PERTURBED | REPORT
+
+
+def test_translated_peaks_rerun_translation_alone(plan):
+    assert plan(lambda settings: settings["translation"].update(peaks=90)) == {"evaluate_translation"} | REPORT
+
+
+def test_permutations_rerun_the_ranking_of_drivers_and_not_their_attributions(plan):
+    assert plan(lambda settings: settings.update(drivers={"permutations": 200})) == RANKED | REPORT
 
 
 def test_edited_model_reruns_training(plan, edited):

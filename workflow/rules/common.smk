@@ -22,9 +22,6 @@ except InputError as error:
     raise WorkflowError(f"Bad input: {error}") from None
 
 RECIPE = CONFIG["pretrain"]["recipe"]
-GROUPS = {sample[CONFIG["splits"]["group"]] for sample in SAMPLES.values()}
-# A single group cannot be held out: its cells are divided instead.
-N_FOLDS = min(CONFIG["splits"]["folds"], len(GROUPS)) if len(GROUPS) > 1 else CONFIG["splits"]["folds"]
 ENVIRONMENT = "../../envs/regulonformer.yaml"
 
 
@@ -40,6 +37,8 @@ wildcard_constraints:
     recipe="|".join(map(re.escape, RECIPES)),
     fold=r"\d+",
     seed=r"\d+",
+    labels=r"\d+",
+    variant=r"\w+",
 
 
 def section(name):
@@ -103,22 +102,79 @@ def pretrain_settings(recipe):
     return section("pretrain") | {"recipe": recipe, "recipe_settings": RECIPES[recipe]}
 
 
+def perturbs():
+    """Whether genes are perturbed in silico: heads that predict counts are what tells the change of expression."""
+    return RECIPES[RECIPE]["objective"].get("name", "masked") in ("masked", "contrast")
+
+
+def perturbation_settings():
+    """The perturbation section; where no cell states are named, those of the first classification of anything else."""
+    chosen = section("perturbation")
+    columns = [CONFIG["tasks"][name]["column"] for name in tasks_of("classification")]
+    states = [column for column in columns if column != chosen["column"]]
+    return chosen | {"group": chosen["group"] or next(iter(states), None)}
+
+
 def reaches(goal):
     """Whether the run goes as far as a goal."""
     goals = ["matrices", "embedding", "full"]
     return goals.index(CONFIG["goal"]) >= goals.index(goal)
 
 
-def runs_of(pattern):
-    """The pattern filled in once per task, fold and seed."""
-    runs = product(CONFIG["tasks"], range(N_FOLDS), CONFIG["splits"]["seeds"])
+def cell_types():
+    """Column of cell types: that of the embedding's metrics, or of the first classification; None without either."""
+    columns = [CONFIG["tasks"][name]["column"] for name in tasks_of("classification")]
+    return CONFIG["embedding_metrics"]["label"] or next(iter(columns), None)
+
+
+def tasks_of(kind):
+    """Names of the tasks of one kind: classification or regression."""
+    return [name for name, task in CONFIG["tasks"].items() if task["type"] == kind]
+
+
+def labelled(task):
+    """Libraries whose cells may have a label of a task: by the sheet, or by a labels file."""
+    column = CONFIG["tasks"][task]["column"]
+    return [name for name, sample in SAMPLES.items() if sample.get(column) or sample["labels"]]
+
+
+def folds_of(task):
+    """Number of folds of a task: at most its groups of libraries with labels; a single group is divided by cells."""
+    groups = {SAMPLES[name][CONFIG["splits"]["group"]] for name in labelled(task)}
+    return min(CONFIG["splits"]["folds"], len(groups)) if len(groups) > 1 else CONFIG["splits"]["folds"]
+
+
+def learned(task):
+    """What the models of a task depend on, of its block."""
+    return {key: CONFIG["tasks"][task][key] for key in ("column", "type", "train_on")}
+
+
+def predicted(task):
+    """What the labels of cells without one depend on besides, of the block of a task."""
+    return {key: CONFIG["tasks"][task][key] for key in ("predict_on", "error_rate")}
+
+
+def transferred():
+    """Classifications that are to predict the cells without a label."""
+    blocks = {name: CONFIG["tasks"][name] for name in tasks_of("classification")}
+    some = [name for name in blocks if len(labelled(name)) < len(SAMPLES)]
+    some += [name for name, block in blocks.items() if block["train_on"] or block["predict_on"]]
+    wanted = {"always": blocks, "auto": some, "never": []}
+    return [name for name, block in blocks.items() if name in wanted[block["transfer"]]]
+
+
+def runs_of(pattern, kind="classification"):
+    """The pattern filled in once per task of a kind, fold and seed."""
+    seeds = CONFIG["splits"]["seeds"]
+    runs = [run for task in tasks_of(kind) for run in product([task], range(folds_of(task)), seeds)]
     return [pattern.format(task=task, recipe=RECIPE, fold=fold, seed=seed) for task, fold, seed in runs]
 
 
-def finetuned(file):
-    """Input function: a file of every fold of the wildcard's task, with the first seed."""
-    folder = f"<results>/finetune/{{task}}/{RECIPE}/fold{{fold}}_seed{CONFIG['splits']['seeds'][0]}"
-    return lambda wildcards: expand(f"{folder}/{file}", task=wildcards.task, fold=range(N_FOLDS))
+def finetuned(file, n_seeds=1):
+    """Input function: a file of every fold of the wildcard's task, with the first seeds."""
+    path = f"<results>/finetune/{{task}}/{RECIPE}/fold{{fold}}_seed{{seed}}/{file}"
+    seeds = CONFIG["splits"]["seeds"][:n_seeds]
+    return lambda wildcards: expand(path, task=wildcards.task, fold=range(folds_of(wildcards.task)), seed=seeds)
 
 
 def report_inputs():
@@ -152,13 +208,42 @@ def report_inputs():
     if reaches("full"):
         run = "<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}"
         inputs |= {
-            "annotation": "<results>/evaluate/annotation.tsv",
+            "regression": given(tasks_of("regression") and "<results>/evaluate/regression.tsv"),
+            "finetune_runs": runs_of(f"{run}/run.json") + runs_of(f"{run}/run.json", "regression"),
             "predictions": runs_of(f"{run}/predictions.parquet"),
-            "finetune_runs": runs_of(f"{run}/run.json"),
             "task_records": runs_of(f"{run}/task.json"),
-            "attribution": expand("<results>/explain/{task}/attribution.parquet", task=CONFIG["tasks"]),
-            "completeness": expand("<results>/explain/{task}/completeness.json", task=CONFIG["tasks"]),
+            "attribution": expand("<results>/explain/{task}/attribution.parquet", task=tasks_of("classification")),
+            "completeness": expand("<results>/explain/{task}/completeness.json", task=tasks_of("classification")),
+            "drivers": expand("<results>/explain/{task}/drivers.tsv", task=tasks_of("classification")),
+            "driver_stability": expand("<results>/explain/{task}/stability.tsv", task=tasks_of("classification")),
+            "driver_tfs": expand("<results>/explain/{task}/driver_tfs.tsv", task=tasks_of("classification")),
+            "driver_agreement": expand("<results>/explain/{task}/agreement.json", task=tasks_of("classification")),
+            "regulon_influence": expand(
+                "<results>/explain/{task}/regulon_influence.tsv", task=tasks_of("classification")
+            ),
+            "enrichment": expand("<results>/explain/{task}/enrichment.tsv", task=tasks_of("classification")),
+            "transferred": expand(f"<results>/finetune/{{task}}/{RECIPE}/labels.parquet", task=transferred()),
+            "transfer_summary": expand(f"<results>/finetune/{{task}}/{RECIPE}/labels.json", task=transferred()),
+            "embedding_scores": given(cell_types() and "<results>/evaluate/embedding.tsv"),
+            "translation": "<results>/evaluate/translation.tsv",
             "ablation": given(CONFIG["ablation"]["variants"] and "<results>/evaluate/ablation.tsv"),
+            "perturbed_tfs": given(perturbs() and "<results>/explain/perturb/tfs.parquet"),
+            "perturbed_targets": given(perturbs() and "<results>/explain/perturb/targets.parquet"),
+            "perturbation": given(
+                perturbs() and CONFIG["perturbation"]["column"] and "<results>/evaluate/perturbation.tsv"
+            ),
+        }
+    if reaches("full") and tasks_of("classification"):
+        inputs |= {
+            "annotation": "<results>/evaluate/annotation.tsv",
+            "differences": "<results>/evaluate/annotation_differences.tsv",
+            "recall": "<results>/evaluate/recall.tsv",
+            "reliability": "<results>/evaluate/reliability.tsv",
+            "confusion": "<results>/evaluate/confusion.json",
+            "learning_curve": given(
+                CONFIG["learning_curve"]["labels_per_class"] and "<results>/evaluate/learning_curve.tsv"
+            ),
+            "driver_scores": given(CONFIG["simulate"]["activate"] and "<results>/evaluate/drivers.tsv"),
         }
     return inputs
 

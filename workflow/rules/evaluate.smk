@@ -19,9 +19,9 @@ rule run_baselines:
         runtime=240,
     params:
         evaluate=section("evaluate"),
-        task=lambda wildcards: CONFIG["tasks"][wildcards.task],
+        task=lambda wildcards: learned(wildcards.task),
         group=CONFIG["splits"]["group"],
-        folds=N_FOLDS,
+        folds=lambda wildcards: folds_of(wildcards.task),
         seeds=CONFIG["splits"]["seeds"],
     message:
         "Baselines for {wildcards.task}"
@@ -32,7 +32,12 @@ rule run_baselines:
 rule evaluate_annotation:
     input:
         predictions=runs_of("<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}/predictions.parquet"),
-        baselines=expand("<results>/evaluate/baselines/{task}.parquet", task=CONFIG["tasks"]),
+        baselines=expand("<results>/evaluate/baselines/{task}.parquet", task=tasks_of("classification")),
+        variants=expand(
+            "<results>/evaluate/variants/{task}/{variant}.parquet",
+            task=tasks_of("classification"),
+            variant=CONFIG["annotation_ablation"]["variants"],
+        ),
         lib=lib("evaluate_annotation"),
     output:
         annotation=report(
@@ -41,6 +46,14 @@ rule evaluate_annotation:
             category="Evaluation",
             labels={"what": "annotation, with baselines"},
         ),
+        differences=report(
+            "<results>/evaluate/annotation_differences.tsv",
+            caption="../report/annotation_differences.rst",
+            category="Evaluation",
+            labels={"what": "annotation, differences to every other method"},
+        ),
+        recall="<results>/evaluate/recall.tsv",
+        reliability="<results>/evaluate/reliability.tsv",
         confusion="<results>/evaluate/confusion.json",
     log:
         "<logs>/evaluate_annotation.log",
@@ -53,14 +66,246 @@ rule evaluate_annotation:
         runtime=60,
     params:
         evaluate=section("evaluate"),
-        # One entry per file, in the order of the inputs.
+        group=CONFIG["splits"]["group"],
+        ours=f"regulonformer ({RECIPE})",
+        # Data set of each file, in the order of the inputs.
         datasets=runs_of(f"{CONFIG['run']}:{{task}}"),
-        recipes=runs_of("{recipe}"),
-        baseline_datasets=expand(f"{CONFIG['run']}:{{task}}", task=CONFIG["tasks"]),
+        baseline_datasets=expand(f"{CONFIG['run']}:{{task}}", task=tasks_of("classification")),
+        variant_datasets=[
+            f"{CONFIG['run']}:{task}"
+            for task in tasks_of("classification")
+            for _ in CONFIG["annotation_ablation"]["variants"]
+        ],
     message:
         "Scoring annotation"
     script:
         "../scripts/evaluate_annotation.py"
+
+
+rule ablate_task:
+    input:
+        model_config=f"<results>/pretrain/{RECIPE}/config.json",
+        model=f"<results>/pretrain/{RECIPE}/model.safetensors",
+        model_vocabulary=f"<results>/pretrain/{RECIPE}/vocabulary.tsv",
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        regulons="<results>/regulons/regulons.parquet",
+        lib=lib("ablate_task"),
+    output:
+        predictions="<results>/evaluate/variants/{task}/{variant}.parquet",
+    log:
+        "<logs>/ablate_task/{task}_{variant}.log",
+    benchmark:
+        "<benchmarks>/ablate_task/{task}_{variant}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=1440,
+        gpu=0,
+    params:
+        finetune=section("finetune"),
+        pretrain=pretrain_settings(RECIPE),
+        task=lambda wildcards: learned(wildcards.task),
+        group=CONFIG["splits"]["group"],
+        folds=lambda wildcards: folds_of(wildcards.task),
+        seeds=CONFIG["splits"]["seeds"],
+    message:
+        "Fine-tuning for {wildcards.task}, variant {wildcards.variant}"
+    script:
+        "../scripts/ablate_task.py"
+
+
+rule learn_from_few:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        model_config=f"<results>/pretrain/{RECIPE}/config.json",
+        model=f"<results>/pretrain/{RECIPE}/model.safetensors",
+        model_vocabulary=f"<results>/pretrain/{RECIPE}/vocabulary.tsv",
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        regulons="<results>/regulons/regulons.parquet",
+        lib=lib("learn_from_few"),
+    output:
+        predictions="<results>/evaluate/learning_curve/{task}/{labels}.parquet",
+    log:
+        "<logs>/learn_from_few/{task}_{labels}.log",
+    benchmark:
+        "<benchmarks>/learn_from_few/{task}_{labels}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=1440,
+        gpu=0,
+    params:
+        finetune=section("finetune"),
+        evaluate=section("evaluate"),
+        pretrain=pretrain_settings(RECIPE),
+        task=lambda wildcards: learned(wildcards.task),
+        group=CONFIG["splits"]["group"],
+        folds=lambda wildcards: folds_of(wildcards.task),
+        seeds=CONFIG["splits"]["seeds"],
+        ours=f"regulonformer ({RECIPE})",
+    message:
+        "Learning {wildcards.task} from {wildcards.labels} cells per class"
+    script:
+        "../scripts/learn_from_few.py"
+
+
+rule learning_curve:
+    input:
+        predictions=expand(
+            "<results>/evaluate/learning_curve/{task}/{labels}.parquet",
+            task=tasks_of("classification"),
+            labels=CONFIG["learning_curve"]["labels_per_class"],
+        ),
+        lib=lib("learning_curve"),
+    output:
+        learning_curve=report(
+            "<results>/evaluate/learning_curve.tsv",
+            caption="../report/learning_curve.rst",
+            category="Evaluation",
+            labels={"what": "annotation from few labels"},
+        ),
+    log:
+        "<logs>/learning_curve.log",
+    benchmark:
+        "<benchmarks>/learning_curve.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        evaluate=section("evaluate"),
+        group=CONFIG["splits"]["group"],
+        ours=f"regulonformer ({RECIPE})",
+        # Of each file, in the order of the inputs.
+        datasets=[
+            f"{CONFIG['run']}:{task}"
+            for task in tasks_of("classification")
+            for _ in CONFIG["learning_curve"]["labels_per_class"]
+        ],
+        labels_per_class=len(tasks_of("classification")) * CONFIG["learning_curve"]["labels_per_class"],
+    message:
+        "Scoring what was learned from few labels"
+    script:
+        "../scripts/learning_curve.py"
+
+
+rule evaluate_regression:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        predictions=runs_of(
+            "<results>/finetune/{task}/{recipe}/fold{fold}_seed{seed}/predictions.parquet", "regression"
+        ),
+        lib=lib("evaluate_regression"),
+    output:
+        regression=report(
+            "<results>/evaluate/regression.tsv",
+            caption="../report/regression.rst",
+            category="Evaluation",
+            labels={"what": "predicted numbers, with baselines"},
+        ),
+    log:
+        "<logs>/evaluate_regression.log",
+    benchmark:
+        "<benchmarks>/evaluate_regression.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=240,
+    params:
+        evaluate=section("evaluate"),
+        # One entry per file, in the order of the inputs.
+        datasets=runs_of(f"{CONFIG['run']}:{{task}}", "regression"),
+        methods=runs_of("regulonformer ({recipe})", "regression"),
+    message:
+        "Scoring predicted numbers"
+    script:
+        "../scripts/evaluate_regression.py"
+
+
+rule evaluate_embedding:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        embedding=f"<results>/embed/{RECIPE}.h5ad",
+        lib=lib("evaluate_embedding"),
+    output:
+        embedding=report(
+            "<results>/evaluate/embedding.tsv",
+            caption="../report/embedding_scores.rst",
+            category="Evaluation",
+            labels={"what": "embeddings of cells, with baselines"},
+        ),
+    log:
+        "<logs>/evaluate_embedding.log",
+    benchmark:
+        "<benchmarks>/evaluate_embedding.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=120,
+    params:
+        embedding_metrics=section("embedding_metrics"),
+        evaluate=section("evaluate"),
+        label=cell_types(),
+        recipe=RECIPE,
+        run=CONFIG["run"],
+    message:
+        "Scoring embeddings of cells"
+    script:
+        "../scripts/evaluate_embedding.py"
+
+
+rule evaluate_translation:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        model_config=f"<results>/pretrain/{RECIPE}/config.json",
+        model=f"<results>/pretrain/{RECIPE}/model.safetensors",
+        model_vocabulary=f"<results>/pretrain/{RECIPE}/vocabulary.tsv",
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        lib=lib("evaluate_translation"),
+    output:
+        translation=report(
+            "<results>/evaluate/translation.tsv",
+            caption="../report/translation.rst",
+            category="Evaluation",
+            labels={"what": "one modality from the other, with baselines"},
+        ),
+    log:
+        "<logs>/evaluate_translation.log",
+    benchmark:
+        "<benchmarks>/evaluate_translation.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=240,
+    params:
+        translation=section("translation"),
+        evaluate=section("evaluate"),
+        recipe=RECIPE,
+        group=CONFIG["splits"]["group"],
+        folds=CONFIG["splits"]["folds"],
+        seeds=CONFIG["splits"]["seeds"],
+        run=CONFIG["run"],
+    message:
+        "Predicting one modality from the other"
+    script:
+        "../scripts/evaluate_translation.py"
 
 
 rule resample_regulons:
@@ -212,3 +457,79 @@ rule ablate_model:
         "Training variants of the model"
     script:
         "../scripts/ablate_model.py"
+
+
+rule evaluate_drivers:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        activity="<results>/regulons/activity.h5ad",
+        truth="<results>/simulate/truth/tfs.tsv",
+        tfs=expand("<results>/explain/{task}/driver_tfs.tsv", task=tasks_of("classification")),
+        lib=lib("evaluate_drivers"),
+    output:
+        drivers=report(
+            "<results>/evaluate/drivers.tsv",
+            caption="../report/driver_scores.rst",
+            category="Evaluation",
+            labels={"what": "driver TFs, with baselines"},
+        ),
+    log:
+        "<logs>/evaluate_drivers.log",
+    benchmark:
+        "<benchmarks>/evaluate_drivers.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        evaluate=section("evaluate"),
+        datasets=expand(f"{CONFIG['run']}:{{task}}", task=tasks_of("classification")),
+        columns=[CONFIG["tasks"][task]["column"] for task in tasks_of("classification")],
+        recipe=RECIPE,
+    message:
+        "Judging driver TFs"
+    script:
+        "../scripts/evaluate_drivers.py"
+
+
+rule evaluate_perturbation:
+    input:
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        shifts="<results>/explain/perturb/shifts.h5ad",
+        embedding=f"<results>/embed/{RECIPE}.h5ad",
+        activity="<results>/regulons/activity.h5ad",
+        regulons="<results>/regulons/regulons.parquet",
+        links="<results>/regulons/links.parquet",
+        motif_hits=given(CONFIG["reference"]["fasta"] and "<results>/regulons/motif_hits.npz"),
+        lib=lib("evaluate_perturbation"),
+    output:
+        perturbation=report(
+            "<results>/evaluate/perturbation.tsv",
+            caption="../report/perturbation.rst",
+            category="Evaluation",
+            labels={"what": "perturbed TFs, with baselines"},
+        ),
+    log:
+        "<logs>/evaluate_perturbation.log",
+    benchmark:
+        "<benchmarks>/evaluate_perturbation.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=120,
+    params:
+        perturbation=perturbation_settings(),
+        evaluate=section("evaluate"),
+        decay_bp=CONFIG["regulons"]["distance_decay_bp"],
+        recipe=RECIPE,
+        run=CONFIG["run"],
+    message:
+        "Looking for perturbed TFs"
+    script:
+        "../scripts/evaluate_perturbation.py"

@@ -13,7 +13,20 @@ rule write_report:
             category="Report",
             labels={"what": "the whole run on one page"},
         ),
-        figures=directory("<results>/report/figures"),
+        figures=report(
+            directory("<results>/report/figures"),
+            patterns=["{name}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{name}"},
+        ),
+        tables=report(
+            directory("<results>/report/tables"),
+            patterns=["{name}.tsv"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "{name}"},
+        ),
     log:
         "<logs>/write_report.log",
     benchmark:

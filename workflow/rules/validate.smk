@@ -31,6 +31,8 @@ rule validate_inputs:
     params:
         samples=list(SAMPLES.values()),
         tasks=section("tasks"),
+        splits={key: CONFIG["splits"][key] for key in ("group", "folds")},
+        perturbation={key: CONFIG["perturbation"][key] for key in ("column", "control", "group")},
         network_confidence=CONFIG["regulons"]["network_confidence"],
         rules_mb=lambda wildcards: memory_of("ingest_sample", "count_sample", "merge_samples", "build_corpus"),
     message:
