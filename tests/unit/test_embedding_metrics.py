@@ -8,7 +8,8 @@ import pytest
 from scipy import sparse
 
 import regulonformer.evaluate.embedding as scores
-from regulonformer.evaluate.embedding_methods import harmony, sorted_neighbours, weighted_neighbours
+from regulonformer.evaluate.embedding_methods import sorted_neighbours, weighted_neighbours
+from regulonformer.matrices.views import harmony
 
 LABELS = np.repeat(["a", "b", "c"], 200)
 BATCHES = np.tile(["s1", "s2"], 300)

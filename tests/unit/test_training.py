@@ -313,6 +313,8 @@ def test_embedding_of_cells(finished, world, tmp_path):
     data = ad.read_h5ad(tmp_path / "cells.h5ad")
     assert data.shape == (N_CELLS, 16) and data.obs_names[3] == "cell3"
     assert data.obsm["X_umap"].shape == (N_CELLS, 2)
+    several = data.obs["sample"].nunique() > 1
+    assert several == ("X_harmony" in data.obsm), "libraries are aligned where there are several"
     np.testing.assert_allclose(data.obsm["X_regulons"].sum(1), 1, rtol=1e-5)
     assert list(data.uns["regulons"]) == ["g0", "g1", "g2", "Unmeasured"]
     assert data.uns["gene_vectors"].shape == (N_GENES, 16) and len(data.uns["genes"]) == N_GENES

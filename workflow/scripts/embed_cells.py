@@ -11,7 +11,7 @@ from regulonformer.corpus.shards import Corpus
 from regulonformer.embed import embed_batches
 from regulonformer.errors import InputError
 from regulonformer.log import rule_log
-from regulonformer.matrices.views import umap
+from regulonformer.matrices.views import harmony, umap
 from regulonformer.pretrained import load_model
 
 BATCH_CELLS = 64
@@ -29,7 +29,8 @@ def main(*, folder, shards, cells, vocabulary, seed, output, precision="float32"
     seed
         Seed of the UMAP.
     output
-        h5ad to write: what `regulonformer.embed.embed` returns, and the UMAP in obsm X_umap.
+        h5ad to write: what `regulonformer.embed.embed` returns, the UMAP in obsm X_umap and, where there
+        are several libraries, the embedding with these aligned by Harmony in obsm X_harmony.
     precision
         As in the section `pretrain`.
     threads, gpu
@@ -48,6 +49,9 @@ def main(*, folder, shards, cells, vocabulary, seed, output, precision="float32"
     device = None if gpu else "cpu"
     data = embed_batches(pretrained, corpus.cells, stream(corpus, batches), len(batches), device, precision=precision)
     data.obsm["X_umap"] = umap(data.X, seed)
+    libraries = corpus.cells["sample"].astype(str)
+    if libraries.nunique() > 1:
+        data.obsm["X_harmony"] = harmony(data.X, libraries.to_numpy(), seed)
     data.write_h5ad(output)
 
 

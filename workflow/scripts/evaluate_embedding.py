@@ -12,11 +12,12 @@ from regulonformer.errors import InputError
 from regulonformer.evaluate.ablation import mean_interval
 from regulonformer.evaluate.baselines import EvaluateSettings
 from regulonformer.evaluate.embedding import LISI_NEIGHBOURS, score_graph, score_space
-from regulonformer.evaluate.embedding_methods import harmony, multivi, weighted_neighbours
+from regulonformer.evaluate.embedding_methods import multivi, weighted_neighbours
 from regulonformer.evaluate.metrics import COLUMNS
 from regulonformer.evaluate.spaces import components
 from regulonformer.io.store import read_mudata, write_tsv
 from regulonformer.log import progress, rule_log
+from regulonformer.matrices.views import harmony
 
 DRAWN_SHARE = 0.8  # of each library at most, so that draws differ
 MIN_CELLS = 10  # of a label; a rarer one cannot be judged
@@ -60,8 +61,11 @@ def main(
     rows = []
     for seed in progress(settings["seeds"], len(settings["seeds"]), "embeddings", "draw"):
         drawn = _draw(cells, settings["cells"], seed)
-        space = ours[drawn.index].X
-        scores = _score_methods(data, drawn, label, space, f"regulonformer ({recipe})", evaluate, settings["wnn"], seed)
+        model = f"regulonformer ({recipe})"
+        spaces = {model: ours[drawn.index].X}
+        if "X_harmony" in ours.obsm:
+            spaces[f"{model}, Harmony"] = ours[drawn.index].obsm["X_harmony"]
+        scores = _score_methods(data, drawn, label, spaces, evaluate, settings["wnn"], seed)
         logging.info("seed %d: %d cells", seed, len(drawn))
         rows += [(m, str(seed), metric, v, len(drawn)) for m, found in scores.items() for metric, v in found.items()]
     table = pd.DataFrame(rows, columns=["method", "seed", "metric", "value", "n_cells"]).dropna(subset="value")
@@ -102,14 +106,14 @@ def _draw(cells: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     return cells[chosen]
 
 
-def _score_methods(data, cells, label, ours, name, evaluate, wnn, seed) -> dict[str, dict[str, float]]:
+def _score_methods(data, cells, label, ours, evaluate, wnn, seed) -> dict[str, dict[str, float]]:
     """Scores of every method on the same cells."""
     labels, batches = (cells[column].astype(str).to_numpy() for column in (label, "sample"))
     counts = {part: data[part][cells.index].X.tocsr() for part in _measured(data)}
     options, everyone = EvaluateSettings(**evaluate), np.ones(len(cells), bool)
     simple = components(counts["rna"], counts.get("atac"), everyone, options, seed)
     *single, uncorrected = simple.values()
-    spaces = {name: ours} | simple
+    spaces = ours | simple
     if len(np.unique(batches)) > 1:
         spaces["Harmony on PCA(RNA)"] = harmony(simple["PCA(RNA)"], batches, seed)
     if "atac" in counts and (latent := multivi(counts["rna"], counts["atac"], batches, seed)) is not None:

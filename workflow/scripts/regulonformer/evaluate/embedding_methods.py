@@ -8,24 +8,6 @@ import pandas as pd
 from scipy import sparse
 
 
-def harmony(components: np.ndarray, batches: np.ndarray, seed: int) -> np.ndarray:
-    """Principal components with batches aligned (Korsunsky et al. 2019, Nature Methods 16:1289; harmony-pytorch).
-
-    Parameters
-    ----------
-    components
-        Cells x components.
-    batches
-        Of each cell.
-    seed
-        Seed of its clustering.
-    """
-    from harmony import harmonize
-
-    table = pd.DataFrame({"batch": batches})
-    return harmonize(components, table, batch_key="batch", random_state=seed, n_jobs=1, verbose=False)
-
-
 def weighted_neighbours(spaces: dict[str, np.ndarray], k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Nearest cells by the weighted mean of modalities (WNN; Hao et al. 2021, Cell 184:3573; muon).
 

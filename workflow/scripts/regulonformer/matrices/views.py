@@ -8,6 +8,7 @@ import logging
 import warnings
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from regulonformer.io.rows import read_rows, row_blocks
@@ -104,6 +105,29 @@ def umap(embedding: np.ndarray, seed: int, fit_cells: int = FIT_CELLS) -> np.nda
     layout = nearest.predict(embedding).astype(np.float32)
     layout[sample] = fitted
     return layout
+
+
+def harmony(embedding: np.ndarray, batches: np.ndarray, seed: int) -> np.ndarray:
+    """Return an embedding with batches aligned (Korsunsky et al. 2019, Nature Methods 16:1289; harmony-pytorch).
+
+    Parameters
+    ----------
+    embedding
+        Cells x components.
+    batches
+        Of each cell.
+    seed
+        Seed of its clustering.
+    """
+    from harmony import harmonize
+
+    batches = pd.DataFrame({"batch": batches})
+    # Harmony's own number, but never none.
+    n_clusters = max(2, min(100, len(embedding) // 30))
+    aligned = harmonize(
+        embedding, batches, batch_key="batch", n_clusters=n_clusters, random_state=seed, n_jobs=1, verbose=False
+    )
+    return np.asarray(aligned, np.float32)
 
 
 def fit_sample(n_cells: int, fit_cells: int, seed: int) -> np.ndarray:
