@@ -85,7 +85,7 @@ def test_every_labelled_cell_is_predicted_once_by_a_model_that_never_saw_its_don
 
 def test_score_table_has_baselines_and_intervals(results):
     table = pd.read_csv(results / "evaluate/annotation.tsv", sep="\t")
-    assert list(table.columns) == STATISTICS
+    assert list(table.columns) == [*STATISTICS, "group_low", "group_high"]
     pooled = table[(table["fold"] == "pooled") & (table["metric"] == "macro_f1")]
     assert pooled["method"].nunique() >= 5
     assert (pooled["ci_low"] <= pooled["value"]).all()

@@ -101,7 +101,7 @@ def test_pbmc_ends_with_embedding_and_scans_no_motif(project, real_data):
 
 def test_mop_holds_out_libraries(project, real_data):
     plan = project.planned("--configfile", "config/examples/mop_snareseq.yaml")
-    assert (plan["ingest_sample"], plan["finetune_task"]) == (12, 9)
+    assert (plan["ingest_sample"], plan["finetune_task"]) == (12, 18)
     assert "scan_motifs" not in plan
 
 
