@@ -77,6 +77,11 @@ def test_variance_of_batches_is_that_of_an_analysis_of_variance():
     assert scores.pcr_comparison(space[:, 1:], space, batches) is np.nan
 
 
+def test_a_last_cell_that_is_nobodys_neighbour_counts():
+    indices = np.array([[1], [0], [0]])  # no cell has the third one for a neighbour
+    assert scores.graph_connectivity(indices, np.array(["a", "a", "b"])) == 1
+
+
 def test_one_library_has_no_scores_of_mixing(ideal):
     found = scores.score_space(ideal, ideal, LABELS, np.repeat("s1", 600), 0)
     assert np.isnan([found[name] for name in (*scores.BATCH, "batch_correction", "overall")]).all()

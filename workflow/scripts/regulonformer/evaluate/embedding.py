@@ -70,7 +70,8 @@ def graph_connectivity(indices: np.ndarray, labels: np.ndarray) -> float:
         Of each cell.
     """
     n_cells, k = indices.shape
-    graph = sparse.csr_matrix((np.ones(n_cells * k), (np.repeat(np.arange(n_cells), k), indices.ravel())))
+    edges = (np.repeat(np.arange(n_cells), k), indices.ravel())
+    graph = sparse.csr_matrix((np.ones(n_cells * k), edges), shape=(n_cells, n_cells))
     shares = []
     for label in np.unique(labels):
         here = np.flatnonzero(labels == label)
