@@ -29,6 +29,7 @@ include: "workflow/rules/corpus.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/ablate.smk"
 include: "workflow/rules/explain.smk"
 include: "workflow/rules/report.smk"
 

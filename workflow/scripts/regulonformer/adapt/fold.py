@@ -60,17 +60,41 @@ def finetune_fold(
     """
     # peft puts its layers into the encoder itself.
     classifier, linear_path = build_classifier(deepcopy(encoder), reader, cohort, settings, seed)
-    lora = (settings.rank, settings.alpha, settings.adapter_dropout, settings.targets)
-    classifier = add_lora(classifier, *lora, seed=seed, mode=settings.mode).to(device)
-    parameters = count_parameters(classifier)
-    logging.info("training %(trainable)d of %(total)d parameters (adapter %(adapter)d, head %(head)d)", parameters)
-    epochs = reader.epochs(cohort.train, settings.batch_cells, seed)
+    classifier, losses, about = train_fold(classifier, reader, cohort, settings, seed, device)
     validation, test = reader.in_order(cohort.validation), reader.in_order(cohort.test)
-    losses, epoch = fit_classifier(
-        classifier, reader.read, epochs, validation, cohort.target, settings, seed=seed, device=device
-    )
     temperature = calibrate(classifier, reader.read, validation, cohort.target, device)
     probabilities = predict(classifier, reader.read, test, device)
-    about = {"mode": settings.mode, "best_epoch": epoch, "temperature": temperature, "dropout": settings.dropout}
-    about |= {"parameters": parameters, "linear_path": linear_path}
+    about |= {"temperature": temperature, "linear_path": linear_path}
     return FoldResult(classifier, np.concatenate(test), probabilities, losses, about)
+
+
+def train_fold(
+    model, reader: Reader, cohort: Cohort, settings: FinetuneSettings, seed: int, device: str, loss=None
+) -> tuple[PeftModel, list[dict], dict]:
+    """Adapt a started model, of classes or of numbers, to a fold's training cells.
+
+    Parameters
+    ----------
+    model
+        Encoder, linear path and head; changed in place.
+    reader, cohort, settings, seed, device
+        As in `finetune_fold`.
+    loss
+        As in `fit_classifier`.
+
+    Returns
+    -------
+    (PeftModel, list of dict, dict)
+        The trained model on its device; rows epoch, split, loss; and what to record: mode, best_epoch, dropout,
+        parameters.
+    """
+    lora = (settings.rank, settings.alpha, settings.adapter_dropout, settings.targets)
+    model = add_lora(model, *lora, seed=seed, mode=settings.mode).to(device)
+    parameters = count_parameters(model)
+    logging.info("training %(trainable)d of %(total)d parameters (adapter %(adapter)d, head %(head)d)", parameters)
+    epochs, validation = reader.epochs(cohort.train, settings.batch_cells, seed), reader.in_order(cohort.validation)
+    losses, epoch = fit_classifier(
+        model, reader.read, epochs, validation, cohort.target, settings, seed=seed, device=device, loss=loss
+    )
+    about = {"mode": settings.mode, "best_epoch": epoch, "dropout": settings.dropout, "parameters": parameters}
+    return model, losses, about

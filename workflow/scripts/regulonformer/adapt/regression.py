@@ -1,6 +1,5 @@
 """Adapt the pretrained model to a number of each cell, such as pseudotime: the classifier's parts with one output."""
 
-import logging
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -12,9 +11,10 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from regulonformer.adapt.cohort import Cohort
-from regulonformer.adapt.fit import ATAC_SCALES, FinetuneSettings, evaluate_loss, fit_classifier
+from regulonformer.adapt.fit import ATAC_SCALES, FinetuneSettings, evaluate_loss
+from regulonformer.adapt.fold import train_fold
 from regulonformer.adapt.linear import LinearPath
-from regulonformer.adapt.lora import add_lora, attach, base_of, count_parameters, read_task
+from regulonformer.adapt.lora import attach, base_of, read_task
 from regulonformer.adapt.reader import Reader
 from regulonformer.adapt.tasks import Classifier, TaskHead
 
@@ -81,19 +81,11 @@ def regress_fold(
         Torch device.
     """
     regressor, start = build_regressor(deepcopy(encoder), reader, cohort, settings, seed)
-    lora = (settings.rank, settings.alpha, settings.adapter_dropout, settings.targets)
-    regressor = add_lora(regressor, *lora, seed=seed, mode=settings.mode).to(device)
-    parameters = count_parameters(regressor)
-    logging.info("training %(trainable)d of %(total)d parameters (adapter %(adapter)d, head %(head)d)", parameters)
-    epochs = reader.epochs(cohort.train, settings.batch_cells, seed)
-    validation, test = reader.in_order(cohort.validation), reader.in_order(cohort.test)
-    losses, epoch = fit_classifier(
-        regressor, reader.read, epochs, validation, cohort.target, settings, seed=seed, device=device, loss=HuberLoss()
-    )
+    regressor, losses, about = train_fold(regressor, reader, cohort, settings, seed, device, HuberLoss())
+    test = reader.in_order(cohort.test)
     predicted = predict_numbers(regressor, reader.read, test, device)
     predicted = cohort.summary["mean"] + cohort.summary["deviation"] * predicted
-    about = {"mode": settings.mode, "best_epoch": epoch, "dropout": settings.dropout, "parameters": parameters} | start
-    return RegressionResult(regressor, np.concatenate(test), predicted, losses, about)
+    return RegressionResult(regressor, np.concatenate(test), predicted, losses, about | start)
 
 
 class NumberHead(TaskHead):

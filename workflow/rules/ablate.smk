@@ -1,0 +1,156 @@
+# What single parts of the model, and labels, are worth: costly, and only on demand.
+
+
+rule ablate_model:
+    input:
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        regulons="<results>/regulons/regulons.parquet",
+        truth_grn=given(CONFIG["simulate"]["activate"] and "<results>/simulate/truth/grn.tsv"),
+        gold=given(CONFIG["grn"]["gold"]),
+        aliases=given(CONFIG["reference"]["aliases"]),
+        lib=lib("ablate_model"),
+    output:
+        ablation=report(
+            "<results>/evaluate/ablation.tsv",
+            caption="../report/ablation.rst",
+            category="Evaluation",
+            labels={"what": "the model without single parts"},
+        ),
+    log:
+        "<logs>/ablate_model.log",
+    benchmark:
+        "<benchmarks>/ablate_model.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=1440,
+        gpu=0,
+    params:
+        ablation=section("ablation"),
+        pretrain=pretrain_settings(RECIPE),
+        confidence=CONFIG["evaluate"]["confidence"],
+        run=CONFIG["run"],
+    message:
+        "Training variants of the model"
+    script:
+        "../scripts/ablate_model.py"
+
+
+rule ablate_task:
+    input:
+        model_config=f"<results>/pretrain/{RECIPE}/config.json",
+        model=f"<results>/pretrain/{RECIPE}/model.safetensors",
+        model_vocabulary=f"<results>/pretrain/{RECIPE}/vocabulary.tsv",
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        regulons="<results>/regulons/regulons.parquet",
+        lib=lib("ablate_task"),
+    output:
+        predictions="<results>/evaluate/variants/{task}/{variant}.parquet",
+    log:
+        "<logs>/ablate_task/{task}_{variant}.log",
+    benchmark:
+        "<benchmarks>/ablate_task/{task}_{variant}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=1440,
+        gpu=0,
+    params:
+        finetune=section("finetune"),
+        pretrain=pretrain_settings(RECIPE),
+        task=lambda wildcards: learned(wildcards.task),
+        group=CONFIG["splits"]["group"],
+        folds=lambda wildcards: folds_of(wildcards.task),
+        seeds=CONFIG["splits"]["seeds"],
+    message:
+        "Fine-tuning for {wildcards.task}, variant {wildcards.variant}"
+    script:
+        "../scripts/ablate_task.py"
+
+
+rule learn_from_few:
+    input:
+        multiome="<results>/features/multiome.h5mu",
+        model_config=f"<results>/pretrain/{RECIPE}/config.json",
+        model=f"<results>/pretrain/{RECIPE}/model.safetensors",
+        model_vocabulary=f"<results>/pretrain/{RECIPE}/vocabulary.tsv",
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        regulons="<results>/regulons/regulons.parquet",
+        lib=lib("learn_from_few"),
+    output:
+        predictions="<results>/evaluate/learning_curve/{task}/{labels}.parquet",
+    log:
+        "<logs>/learn_from_few/{task}_{labels}.log",
+    benchmark:
+        "<benchmarks>/learn_from_few/{task}_{labels}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=1440,
+        gpu=0,
+    params:
+        finetune=section("finetune"),
+        evaluate=section("evaluate"),
+        pretrain=pretrain_settings(RECIPE),
+        task=lambda wildcards: learned(wildcards.task),
+        group=CONFIG["splits"]["group"],
+        folds=lambda wildcards: folds_of(wildcards.task),
+        seeds=CONFIG["splits"]["seeds"],
+        ours=f"regulonformer ({RECIPE})",
+    message:
+        "Learning {wildcards.task} from {wildcards.labels} cells per class"
+    script:
+        "../scripts/learn_from_few.py"
+
+
+rule learning_curve:
+    input:
+        predictions=expand(
+            "<results>/evaluate/learning_curve/{task}/{labels}.parquet",
+            task=tasks_of("classification"),
+            labels=CONFIG["learning_curve"]["labels_per_class"],
+        ),
+        lib=lib("learning_curve"),
+    output:
+        learning_curve=report(
+            "<results>/evaluate/learning_curve.tsv",
+            caption="../report/learning_curve.rst",
+            category="Evaluation",
+            labels={"what": "annotation from few labels"},
+        ),
+    log:
+        "<logs>/learning_curve.log",
+    benchmark:
+        "<benchmarks>/learning_curve.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        evaluate=section("evaluate"),
+        group=CONFIG["splits"]["group"],
+        ours=f"regulonformer ({RECIPE})",
+        # Of each file, in the order of the inputs.
+        datasets=[
+            f"{CONFIG['run']}:{task}"
+            for task in tasks_of("classification")
+            for _ in CONFIG["learning_curve"]["labels_per_class"]
+        ],
+        labels_per_class=len(tasks_of("classification")) * CONFIG["learning_curve"]["labels_per_class"],
+    message:
+        "Scoring what was learned from few labels"
+    script:
+        "../scripts/learning_curve.py"
