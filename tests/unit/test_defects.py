@@ -17,11 +17,11 @@ from regulonformer.model.embedding import TokenEmbedding
 from regulonformer.model.encoder import Regulonformer
 from regulonformer.model.heads import ValueHeads
 
-# Module and test, each without its `test_`.
+# Module (behind its folder, if it has one) and test, each without its `test_`.
 TESTED_ELSEWHERE = {
     "TF slots are random genes": "model::regulon_slots_are_the_tfs_and_their_targets",
-    "a panel cut gives TF slots another meaning": "pretrained::a_cut_keeps_tfs_first_and_counts_what_is_lost",
-    "a panel cut changes the function on kept genes": "pretrained::genes_that_nothing_reads_can_be_cut_without_a_trace",
+    "a panel cut gives TF slots another meaning": "pretrained/panel::a_cut_keeps_tfs_first_and_counts_what_is_lost",
+    "a panel cut changes kept genes": "pretrained/panel::genes_that_nothing_reads_can_be_cut_without_a_trace",
     "adapters without weights bypass the encoder": "adapt::untrained_adapter_equals_the_base",
     "values get targets of other genes": "recipes::target_of_gene_and_modality_is_its_input",
     "counts get targets of other genes": "objectives::targets_belong_to_their_gene_and_modality",
@@ -54,7 +54,8 @@ def cell_of(values):
 @pytest.mark.parametrize("defect", TESTED_ELSEWHERE)
 def test_the_test_that_is_named_exists(defect):
     module, name = TESTED_ELSEWHERE[defect].split("::")
-    text = (Path(__file__).parent / f"test_{module}.py").read_text()
+    *folder, file = module.split("/")
+    text = Path(__file__).parent.joinpath(*folder, f"test_{file}.py").read_text()
     assert re.search(rf"^def test_{name}\(", text, re.MULTILINE)
 
 
