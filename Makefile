@@ -6,7 +6,7 @@ BIN := .venv/bin
 CONFIG ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup macs3 peers peer-model demo run test lint format slurm-test clean
+.PHONY: help setup macs3 scvi peers peer-model demo run test lint format slurm-test clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,12 @@ setup: .venv/runtime ## Install the workflow's environment into .venv
 	@touch $@
 
 macs3: .venv/macs3 ## Add MACS3, for libraries without peaks (builds from source: needs a C compiler)
+
+.venv/scvi: .venv/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check -c envs/requirements.lock scvi-tools==1.4.2
+	@touch $@
+
+scvi: .venv/scvi ## Add scvi-tools: scANVI and MultiVI among the methods compared
 
 .venv-peers/ready: envs/requirements-peers.txt
 	$(PYTHON) -m venv .venv-peers

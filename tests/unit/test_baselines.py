@@ -251,7 +251,7 @@ def test_from_multiome_to_scores(multiome, tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("scvi") is not None, reason="scvi-tools is installed")
 def test_a_run_without_any_baseline_left_says_what_to_do(multiome, tmp_path):
-    with pytest.raises(InputError, match="scanvi.*install scvi-tools"):
+    with pytest.raises(InputError, match="scanvi.*make scvi"):
         run_baselines.main(
             multiome=multiome,
             settings={"baselines": ["scanvi"]},

@@ -12,7 +12,7 @@ from regulonformer.errors import InputError
 from regulonformer.evaluate.ablation import mean_interval
 from regulonformer.evaluate.baselines import EvaluateSettings
 from regulonformer.evaluate.embedding import LISI_NEIGHBOURS, score_graph, score_space
-from regulonformer.evaluate.embedding_methods import multivi, weighted_neighbours
+from regulonformer.evaluate.embedding_methods import multivi, require_scvi, weighted_neighbours
 from regulonformer.evaluate.metrics import COLUMNS
 from regulonformer.evaluate.spaces import components
 from regulonformer.io.store import read_mudata, write_tsv
@@ -37,7 +37,7 @@ def main(
     label
         Column of the cells that holds their types.
     settings
-        Section `embedding_metrics`: cells, seeds, wnn.
+        Section `embedding_metrics`: cells, seeds, wnn, multivi.
     evaluate
         Section `evaluate`.
     recipe, run
@@ -50,10 +50,12 @@ def main(
     Raises
     ------
     InputError
-        If there is no such column, or not two labels of enough cells.
+        If there is no such column, or not two labels of enough cells, or MultiVI is wanted but not installed.
     """
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # for the rest of this process: sums of several threads differ in their last bits
+    if settings["multivi"]:
+        require_scvi()
     data, ours = read_mudata(multiome), ad.read_h5ad(embedding)
     if label not in data.obs:
         raise InputError(multiome, f"no label column {label!r}", f"Use one of {sorted(data.obs.columns)}")
@@ -65,7 +67,7 @@ def main(
         spaces = {model: ours[drawn.index].X}
         if "X_harmony" in ours.obsm:
             spaces[f"{model}, Harmony"] = ours[drawn.index].obsm["X_harmony"]
-        scores = _score_methods(data, drawn, label, spaces, evaluate, settings["wnn"], seed)
+        scores = _score_methods(data, drawn, label, spaces, evaluate, settings, seed)
         logging.info("seed %d: %d cells", seed, len(drawn))
         rows += [(m, str(seed), metric, v, len(drawn)) for m, found in scores.items() for metric, v in found.items()]
     table = pd.DataFrame(rows, columns=["method", "seed", "metric", "value", "n_cells"]).dropna(subset="value")
@@ -106,7 +108,7 @@ def _draw(cells: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     return cells[chosen]
 
 
-def _score_methods(data, cells, label, ours, evaluate, wnn, seed) -> dict[str, dict[str, float]]:
+def _score_methods(data, cells, label, ours, evaluate, settings, seed) -> dict[str, dict[str, float]]:
     """Scores of every method on the same cells."""
     labels, batches = (cells[column].astype(str).to_numpy() for column in (label, "sample"))
     counts = {part: data[part][cells.index].X.tocsr() for part in _measured(data)}
@@ -116,10 +118,10 @@ def _score_methods(data, cells, label, ours, evaluate, wnn, seed) -> dict[str, d
     spaces = ours | simple
     if len(np.unique(batches)) > 1:
         spaces["Harmony on PCA(RNA)"] = harmony(simple["PCA(RNA)"], batches, seed)
-    if "atac" in counts and (latent := multivi(counts["rna"], counts["atac"], batches, seed)) is not None:
-        spaces["MultiVI"] = latent
+    if settings["multivi"] and "atac" in counts:
+        spaces["MultiVI"] = multivi(counts["rna"], counts["atac"], batches, seed)
     scores = {method: score_space(space, uncorrected, labels, batches, seed) for method, space in spaces.items()}
-    if wnn and "atac" in counts:
+    if settings["wnn"] and "atac" in counts:
         graph = weighted_neighbours(dict(zip(counts, single, strict=True)), LISI_NEIGHBOURS, seed)
         scores["WNN"] = score_graph(*graph, labels, batches)
     return scores

@@ -62,7 +62,7 @@ def main(
                 parts.append(held_out.assign(method=method, seed=seed, predicted=predicted, probability=probability))
     if not parts:
         problem = f"none of {list(options.baselines)} can be fitted"
-        raise InputError("evaluate/baselines", problem, "Name another one, or install scvi-tools for scanvi")
+        raise InputError("evaluate/baselines", problem, "Name another one, or run `make scvi`")
     write_parquet(pd.concat(parts, ignore_index=True), output)
 
 

@@ -1,11 +1,12 @@
 """Spaces and graphs that the embedding of a model is compared with; none sees a label."""
 
-import logging
 from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+
+from regulonformer.errors import InputError
 
 
 def weighted_neighbours(spaces: dict[str, np.ndarray], k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,8 +61,20 @@ def sorted_neighbours(graph: sparse.spmatrix, k: int) -> tuple[np.ndarray, np.nd
     return indices, distances
 
 
-def multivi(rna, atac, batches: np.ndarray, seed: int) -> np.ndarray | None:
-    """Latent space of MultiVI (Ashuach et al. 2023, Nature Methods 20:1222); None without scvi-tools.
+def require_scvi() -> None:
+    """Check that scvi-tools is installed, which is optional.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if find_spec("scvi") is None:
+        raise InputError("embedding_metrics/multivi", "scvi-tools is not installed", "Run `make scvi`, or set it false")
+
+
+def multivi(rna, atac, batches: np.ndarray, seed: int) -> np.ndarray:
+    """Latent space of MultiVI (Ashuach et al. 2023, Nature Methods 20:1222); needs scvi-tools.
 
     Parameters
     ----------
@@ -72,16 +85,19 @@ def multivi(rna, atac, batches: np.ndarray, seed: int) -> np.ndarray | None:
     seed
         Seed of the training.
     """
-    if find_spec("scvi") is None:
-        logging.info("MultiVI is left out: scvi-tools is not installed")
-        return None
-    import anndata
+    import mudata
     import scvi
+    from anndata import AnnData
 
     scvi.settings.seed = seed
-    cells = pd.DataFrame({"batch": batches, "modality": "paired"}, index=[str(i) for i in range(len(batches))])
-    data = anndata.AnnData(sparse.hstack([rna, atac], format="csr").astype(np.float32), obs=cells)
-    scvi.model.MULTIVI.setup_anndata(data, batch_key="batch")
+    cells = pd.DataFrame({"batch": batches}, index=[str(i) for i in range(len(batches))])
+    with mudata.set_options(pull_on_update=False):
+        parts = {name: AnnData(x.astype(np.float32), obs=cells) for name, x in (("rna", rna), ("atac", atac))}
+        for name, part in parts.items():
+            part.var_names = f"{name}_" + part.var_names
+        data = mudata.MuData(parts)
+    where = {"rna_layer": "rna", "atac_layer": "atac", "batch_key": "rna"}
+    scvi.model.MULTIVI.setup_mudata(data, batch_key="batch", modalities=where)
     model = scvi.model.MULTIVI(data, n_genes=rna.shape[1], n_regions=atac.shape[1])
-    model.train()
+    model.train(enable_progress_bar=False)
     return model.get_latent_representation()
