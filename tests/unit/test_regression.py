@@ -52,21 +52,26 @@ def predictions(noise, n=200, seeds=(0, 1)):
 
 
 def test_every_seed_and_all_of_them_are_scored_with_intervals():
-    table = judge_numbers(predictions({"good": 0.1, "poor": 0.5}), dataset="run:time", bootstrap=200)
+    table = judge_numbers(predictions({"good": 0.1, "poor": 0.5}), ours="good", dataset="run:time", bootstrap=200)
     assert list(table)[:6] == ["method", "dataset", "fold", "seed", "metric", "value"]
     assert set(table["fold"]) == {"pooled"} and set(table["seed"]) == {"0", "1", "all"}
     assert (table["ci_low"] < table["value"]).all() and (table["value"] < table["ci_high"]).all()
     whole = table[table["seed"] == "all"].set_index(["method", "metric"])
     assert whole.loc[("good", "rmse"), "ci_high"] < whole.loc[("poor", "rmse"), "ci_low"]
     assert whole.loc[("good", "spearman"), "ci_low"] > whole.loc[("poor", "spearman"), "ci_high"]
-    again = judge_numbers(predictions({"good": 0.1, "poor": 0.5}), dataset="run:time", bootstrap=200)
+    # What both have in common cancels in the paired difference.
+    gap, poor = whole.loc[("poor", "gap_rmse")], whole.loc[("poor", "rmse")]
+    assert gap["value"] == pytest.approx(poor["value"] - whole.loc[("good", "rmse"), "value"])
+    assert 0 < gap["ci_low"] < gap["value"] < gap["ci_high"]
+    assert ("good", "gap_rmse") not in whole.index
+    again = judge_numbers(predictions({"good": 0.1, "poor": 0.5}), ours="good", dataset="run:time", bootstrap=200)
     pd.testing.assert_frame_equal(table, again)
 
 
 def test_methods_judged_on_other_cells_are_refused():
     table = predictions({"good": 0.1, "poor": 0.5})
     with pytest.raises(InputError, match="different cells"):
-        judge_numbers(table.iloc[1:], dataset="run:time", bootstrap=10)
+        judge_numbers(table.iloc[1:], ours="good", dataset="run:time", bootstrap=10)
 
 
 def test_baselines_know_what_is_linear_and_the_mean_knows_nothing():

@@ -110,7 +110,7 @@ rule evaluate_regression:
         evaluate=section("evaluate"),
         # One entry per file, in the order of the inputs.
         datasets=runs_of(f"{CONFIG['run']}:{{task}}", "regression"),
-        methods=runs_of("regulonformer ({recipe})", "regression"),
+        ours=f"regulonformer ({RECIPE})",
     message:
         "Scoring predicted numbers"
     script:

@@ -9,7 +9,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from regulonformer.errors import InputError
-from regulonformer.evaluate.ablation import mean_interval
+from regulonformer.evaluate.ablation import over_seeds
 from regulonformer.evaluate.baselines import EvaluateSettings
 from regulonformer.evaluate.embedding import LISI_NEIGHBOURS, score_graph, score_space
 from regulonformer.evaluate.embedding_methods import multivi, require_scvi, weighted_neighbours
@@ -43,7 +43,8 @@ def main(
     recipe, run
         Names of the model and of the data set in the table.
     output
-        TSV to write. Each seed draws cells of its own; `all` is the mean over seeds, with Student's t interval.
+        TSV to write. Each seed draws cells of its own; `all` is the mean over seeds, with Student's t interval, and
+        `gap_*` the score of a method less ours, draw by draw.
     threads
         Threads for linear algebra.
 
@@ -60,10 +61,9 @@ def main(
     if label not in data.obs:
         raise InputError(multiome, f"no label column {label!r}", f"Use one of {sorted(data.obs.columns)}")
     cells = _judged_cells(data, label, multiome)
-    rows = []
+    rows, model = [], f"regulonformer ({recipe})"
     for seed in progress(settings["seeds"], len(settings["seeds"]), "embeddings", "draw"):
         drawn = _draw(cells, settings["cells"], seed)
-        model = f"regulonformer ({recipe})"
         spaces = {model: ours[drawn.index].X}
         if "X_harmony" in ours.obsm:
             spaces[f"{model}, Harmony"] = ours[drawn.index].obsm["X_harmony"]
@@ -71,11 +71,8 @@ def main(
         logging.info("seed %d: %d cells", seed, len(drawn))
         rows += [(m, str(seed), metric, v, len(drawn)) for m, found in scores.items() for metric, v in found.items()]
     table = pd.DataFrame(rows, columns=["method", "seed", "metric", "value", "n_cells"]).dropna(subset="value")
-    means = table.groupby(["method", "metric"], sort=False)["value"].apply(
-        lambda values: mean_interval(values, evaluate["confidence"])
-    )
-    means = pd.DataFrame(means.tolist(), means.index, ["value", "ci_low", "ci_high"]).reset_index()
-    table = pd.concat([table, means.assign(seed="all", n_cells=int(table["n_cells"].max()))])
+    means = over_seeds(table, evaluate["confidence"], reference=model)
+    table = pd.concat([table, means.assign(n_cells=int(table["n_cells"].max()))])
     write_tsv(table.assign(dataset=f"{run}: {label}", fold="pooled")[[*COLUMNS, "n_cells"]], output)
 
 

@@ -9,7 +9,7 @@ from regulonformer.io.store import read_mudata, read_parquet, write_tsv
 from regulonformer.log import progress, rule_log
 
 
-def main(*, multiome, predictions: list[dict], settings: dict, output, threads: int = 1) -> None:
+def main(*, multiome, predictions: list[dict], ours: str, settings: dict, output, threads: int = 1) -> None:
     """Score the model and the baselines on all regressions.
 
     Parameters
@@ -17,8 +17,9 @@ def main(*, multiome, predictions: list[dict], settings: dict, output, threads: 
     multiome
         Merged h5mu.
     predictions
-        One dict per file of the model: `path` (parquet: cell, sample, fold, seed, truth, predicted), `dataset` and
-        `method`.
+        One dict per file of the model: `path` (parquet: cell, sample, fold, seed, truth, predicted) and `dataset`.
+    ours
+        Name of the model, which the others are compared with.
     settings
         Section `evaluate`.
     output
@@ -28,16 +29,14 @@ def main(*, multiome, predictions: list[dict], settings: dict, output, threads: 
     """
     options = EvaluateSettings(**settings)
     data = read_mudata(multiome)
-    table = pd.concat(
-        [read_parquet(file["path"]).assign(dataset=file["dataset"], method=file["method"]) for file in predictions]
-    )
+    table = pd.concat([read_parquet(file["path"]).assign(dataset=file["dataset"], method=ours) for file in predictions])
     scored = []
     with threadpool_limits(threads):
-        for dataset, ours in table.groupby("dataset", sort=True):
+        for dataset, mine in table.groupby("dataset", sort=True):
             # Folds are those of the model, cell by cell.
-            part = pd.concat([ours, _baselines(data, ours, options)])
+            part = pd.concat([mine, _baselines(data, mine, options)])
             limits = {"bootstrap": options.bootstrap, "confidence": options.confidence, "seed": options.seed}
-            scored.append(judge_numbers(part, dataset=dataset, **limits))
+            scored.append(judge_numbers(part, ours=ours, dataset=dataset, **limits))
     write_tsv(pd.concat(scored, ignore_index=True), output)
 
 
@@ -57,10 +56,11 @@ def _baselines(data, ours: pd.DataFrame, options: EvaluateSettings) -> pd.DataFr
 
 if job := globals().get("snakemake"):
     with rule_log(job.log[0]):
-        names = zip(job.input.predictions, job.params.datasets, job.params.methods, strict=True)
+        files = zip(job.input.predictions, job.params.datasets, strict=True)
         main(
             multiome=job.input.multiome,
-            predictions=[{"path": path, "dataset": dataset, "method": method} for path, dataset, method in names],
+            predictions=[{"path": path, "dataset": dataset} for path, dataset in files],
+            ours=job.params.ours,
             settings=job.params.evaluate,
             output=job.output.regression,
             threads=job.threads,

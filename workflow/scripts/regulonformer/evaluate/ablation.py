@@ -191,7 +191,7 @@ class TrueEdges:
         return float(average_precision_score(self.truth, scores[self.judged]))
 
 
-def over_seeds(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
+def over_seeds(table: pd.DataFrame, confidence: float, reference: str = REFERENCE) -> pd.DataFrame:
     """Mean over seeds of every score, and of its difference to the reference with the same seed, with t intervals.
 
     Parameters
@@ -200,11 +200,13 @@ def over_seeds(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
         method, seed, metric, value; one row per method, seed and metric.
     confidence
         Level of the intervals.
+    reference
+        Method that the others are compared with.
 
     Returns
     -------
     pandas.DataFrame
-        method, seed (`all`), metric, value, ci_low, ci_high. Differences (variant less reference) are the metrics
+        method, seed (`all`), metric, value, ci_low, ci_high. Differences (method less reference) are the metrics
         `gap_...`. One seed has no interval.
     """
     wide = table.pivot(index="seed", columns=["method", "metric"], values="value")
@@ -212,8 +214,8 @@ def over_seeds(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
     for method, metric in wide:
         values = wide[method, metric]
         rows.append((method, "all", metric, *mean_interval(values, confidence)))
-        if method != REFERENCE and (REFERENCE, metric) in wide:
-            gaps = values - wide[REFERENCE, metric]
+        if method != reference and (reference, metric) in wide:
+            gaps = values - wide[reference, metric]
             rows.append((method, "all", f"gap_{metric}", *mean_interval(gaps, confidence)))
     return pd.DataFrame(rows, columns=["method", "seed", "metric", "value", "ci_low", "ci_high"])
 

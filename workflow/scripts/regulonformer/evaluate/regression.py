@@ -46,7 +46,13 @@ def predict_baselines(rna, atac, values: np.ndarray, test: np.ndarray, settings,
 
 
 def judge_numbers(
-    predictions: pd.DataFrame, *, dataset: str, bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0
+    predictions: pd.DataFrame,
+    *,
+    ours: str,
+    dataset: str,
+    bootstrap: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Score every method on the same resamples of cells.
 
@@ -55,6 +61,8 @@ def judge_numbers(
     predictions
         One row per method, cell and seed: method, cell, sample, fold, seed, truth, predicted. Cells are drawn within
         samples.
+    ours
+        Method that the others are compared with.
     dataset
         Name in the table.
     bootstrap
@@ -68,7 +76,7 @@ def judge_numbers(
     -------
     pandas.DataFrame
         Tidy rows over all held-out cells (fold `pooled`): each seed, and seed `all`, the mean over seeds, whose
-        interval draws seeds too.
+        interval draws seeds too. `gap_*` is the score of a method less ours, over the same resamples.
 
     Raises
     ------
@@ -85,15 +93,23 @@ def judge_numbers(
     strata = (cells["sample"].astype(str) + " " + cells["fold"].astype(str)).to_numpy()
     # Whole groups are not drawn here: one group for all.
     draws = Resamples(strata, np.zeros(len(cells)), np.zeros(len(cells)), len(seeds), bootstrap, seed)
-    truth, rows = cells["truth"].to_numpy(float), []
-    for method in wide.columns.levels[0]:
+    truth, rows, means = cells["truth"].to_numpy(float), [], {}
+
+    def add(method, seed, metric, values_R):
+        low, high = interval(values_R[0], values_R[1:], metric.removeprefix("gap_"), confidence)
+        rows.append((method, dataset, "pooled", str(seed), metric, values_R[0], low, high))
+
+    for method in sorted(wide.columns.levels[0], key=lambda method: method != ours):
         by_seed = [number_scores(draws.sums_of_folds(tally(truth, wide[method, s].to_numpy()))[0.0]) for s in seeds]
         for metric in METRICS:
             scores_SR = np.stack([scores[metric] for scores in by_seed])
+            for seed, values_R in zip(seeds, scores_SR, strict=True):
+                add(method, seed, metric, values_R)
             mean_R = np.r_[scores_SR[:, 0].mean(), draws.mean_over_seeds(scores_SR[:, 1:])]
-            for name, (value, *drawn) in zip([*seeds, "all"], [*scores_SR, mean_R], strict=True):
-                low, high = interval(value, np.array(drawn), metric, confidence)
-                rows.append((method, dataset, "pooled", str(name), metric, value, low, high))
+            add(method, "all", metric, mean_R)
+            means[method, metric] = mean_R
+            if method != ours:
+                add(method, "all", f"gap_{metric}", mean_R - means[ours, metric])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
