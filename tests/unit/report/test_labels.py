@@ -80,13 +80,13 @@ def test_learning_curve_has_one_line_per_method_and_panel():
     [
         ("logistic regression PCA(RNA)", "logistic regression", "RNA"),
         ("logistic regression PCA(RNA)+LSI(ATAC)", "logistic regression", "RNA and ATAC"),
-        ("logistic regression RNA+ATAC", "logistic regression on genes and peaks", "RNA and ATAC"),
+        ("logistic regression raw(RNA+ATAC)", "logistic regression raw", "RNA and ATAC"),
         (f"{OURS}, ATAC only", OURS, "ATAC"),
         (OURS, OURS, "RNA and ATAC"),
     ],
 )
 def test_names_tell_what_a_method_sees(method, family, sees):
-    known = [*METHODS, "logistic regression RNA", "logistic regression RNA+ATAC", f"{OURS}, ATAC only"]
+    known = [*METHODS, "logistic regression raw(RNA)", "logistic regression raw(RNA+ATAC)", f"{OURS}, ATAC only"]
     known += [f"{OURS}, frozen", "scANVI RNA"]
     found = what_it_sees(known).set_index("method")
     assert found.loc[method].tolist() == [family, sees]

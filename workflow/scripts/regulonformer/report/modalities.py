@@ -29,9 +29,7 @@ def what_it_sees(methods) -> pd.DataFrame:
         if method == full:
             rows.append((method, full, "RNA and ATAC"))
             continue
-        # The same method on components and on the features themselves are two families.
-        raw = not is_ours(method) and "(" not in method
-        family = SPACE.sub("", method).strip() + " on genes and peaks" * raw
+        family = SPACE.sub("", method).strip()
         named = [name for name in ("RNA", "ATAC") if name in method]
         if named and family and (not is_ours(method) or family == full):
             rows.append((method, family, " and ".join(named)))
