@@ -16,6 +16,7 @@ from regulonformer.adapt.fold import train_fold
 from regulonformer.adapt.linear import LinearPath
 from regulonformer.adapt.lora import attach, base_of, read_task
 from regulonformer.adapt.reader import Reader
+from regulonformer.adapt.start import fit_path
 from regulonformer.adapt.tasks import Classifier, TaskHead
 
 REMEMBERED = 2000  # training cells at most whose numbers the head recalls
@@ -164,8 +165,7 @@ def build_regressor(encoder, reader: Reader, cohort: Cohort, settings: FinetuneS
     """
     batches, validation = reader.in_order(cohort.train), reader.in_order(cohort.validation)
     encoded = [reader.read(rows) for rows in batches]
-    path = LinearPath.fit(encoded, encoder.n_genes, settings.linear_components, settings.n_top_genes, seed)
-    path.remember(encoded, settings.remembered_cells, seed)
+    path = fit_path(encoder.n_genes, reader, cohort, settings, seed)
     target_B = torch.as_tensor(cohort.target[np.concatenate(batches)])
     kept = np.sort(np.random.default_rng(seed).permutation(len(target_B))[:REMEMBERED])
     with torch.random.fork_rng(devices=[]):

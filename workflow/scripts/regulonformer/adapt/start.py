@@ -37,7 +37,7 @@ def build_classifier(encoder, reader: Reader, cohort: Cohort, settings: Finetune
     """
     batches, validation = reader.in_order(cohort.train), reader.in_order(cohort.validation)
     encoded = [reader.read(rows) for rows in batches]
-    path = _fit_path(encoder.n_genes, reader, cohort, settings, seed)
+    path = fit_path(encoder.n_genes, reader, cohort, settings, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = Classifier(encoder, path, len(cohort.classes), settings.dropout)
@@ -54,8 +54,16 @@ def build_classifier(encoder, reader: Reader, cohort: Cohort, settings: Finetune
     return classifier, about | {"cell_embedding": use_cell, "validation_loss": losses}
 
 
-def _fit_path(n_genes: int, reader: Reader, cohort: Cohort, settings: FinetuneSettings, seed: int) -> LinearPath:
-    """Learn the linear path, which needs no labels, from all cells but those held out: labels may be few."""
+def fit_path(n_genes: int, reader: Reader, cohort: Cohort, settings: FinetuneSettings, seed: int) -> LinearPath:
+    """Learn the linear path, which needs no labels, from all cells but those held out: labels may be few.
+
+    Parameters
+    ----------
+    n_genes
+        Genes N of the vocabulary.
+    reader, cohort, settings, seed
+        As in `build_classifier`.
+    """
     rows = np.setdiff1d(np.arange(len(reader.cells)), cohort.test)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:PATH_CELLS])
     encoded = [reader.read(batch) for batch in reader.in_order(rows)]
