@@ -27,10 +27,12 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/regulons.smk"
 include: "workflow/rules/corpus.smk"
 include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/sequence.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/ablate.smk"
 include: "workflow/rules/explain.smk"
+include: "workflow/rules/genes.smk"
 include: "workflow/rules/report.smk"
 
 

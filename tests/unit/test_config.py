@@ -119,7 +119,9 @@ def test_a_matrix_folder_stands_for_its_matrix_file(tmp_path):
     outs = tmp_path / "outs"
     (outs / "filtered_feature_bc_matrix").mkdir(parents=True)
     mtx = outs / "filtered_feature_bc_matrix" / "matrix.mtx.gz"
-    with pytest.raises(InputError, match="holds no filtered_feature_bc_matrix.h5 or filtered_feature_bc_matrix"):
+    with pytest.raises(
+        InputError, match="holds no filtered_feature_bc_matrix.h5 or filtered_feature_bc_matrix or filtered_peak"
+    ):
         read_samples(write_sheet(tmp_path, f"a\t{outs}"))
     with pytest.raises(InputError, match="filtered_feature_bc_matrix is a folder without matrix.mtx"):
         read_samples(write_sheet(tmp_path, f"a\t{mtx.parent}", columns="sample\tmatrix"))

@@ -84,10 +84,11 @@ def spoil_sample_twice(folder, settings):
     sheet.write_text("\n".join([header, row, row]) + "\n")
 
 
-def spoil_no_atac(folder, settings):
+def spoil_wanted_atac(folder, settings):
     write_matrix(folder / "outs" / "filtered_feature_bc_matrix.h5", peaks=[])
     for file in (folder / "outs").glob("atac_*"):
         file.unlink()
+    (folder / "samples.tsv").write_text(f"sample\touts\tmodality\na\t{folder}/outs\tatac\n")
 
 
 def spoil_no_index(folder, settings):
@@ -141,7 +142,7 @@ CASES = {
     spoil_type: ["config.yaml", "finetune/rank", "'four'", "integer"],
     spoil_missing_file: ["genes.bed", "does not exist", "reference/annotation"],
     spoil_sample_twice: ["samples.tsv", "'a'", "2 times"],
-    spoil_no_atac: ["filtered_feature_bc_matrix.h5", "no peaks", "no fragment file"],
+    spoil_wanted_atac: ["filtered_feature_bc_matrix.h5", "no peaks or fragments", "modality"],
     spoil_no_index: ["atac_fragments.tsv.gz", ".tbi", "tabix -p bed"],
     spoil_chromosomes: ["genes.bed", "'chr1'", "'1'", "prefix"],
     spoil_labels: ["labels.tsv", "'a'", "-7", "-1", "prefix and suffix"],

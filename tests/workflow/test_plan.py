@@ -72,6 +72,20 @@ def test_variants_of_finetuning_and_few_labels_are_trained_where_they_are_asked_
     assert plan["finetune_task"] == 3
 
 
+def test_genes_and_recipes_are_judged_where_they_are_asked_for(project, tmp_path):
+    genes = "gene_tasks={truth: {file: results/small/simulate/truth/grn.tsv}}"
+    asked = ("results/small/evaluate/genes.tsv", "results/small/explain/modules/modules.tsv")
+    plan = project.planned("--keep-going", *asked, *SMALL, "--config", genes)
+    assert (plan["embed_genes"], plan["evaluate_genes"], plan["find_modules"], plan["pretrain_model"]) == (1, 1, 1, 1)
+    settings = yaml.safe_load((project.root / SMALL[1]).read_text())
+    settings["comparison"] = {"recipes": ["regulon", "scdmc", "scdmc_no_contrast"], "seeds": [0, 1]}
+    config = tmp_path / "compared.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    plan = project.planned("--configfile", config)
+    assert (plan["pretrain_recipe"], plan["finetune_recipe"], plan["compare_recipes"]) == (6, 18, 1)
+    assert plan["pretrain_model"] == 1, "the run itself is not touched"
+
+
 def test_perturbed_cells_are_judged_where_a_column_tells_of_them(project):
     unlabelled = project.planned(*SMALL, "--config", "perturbation={column: ''}")
     assert unlabelled["perturb_genes"] == 1 and "evaluate_perturbation" not in unlabelled
@@ -79,6 +93,14 @@ def test_perturbed_cells_are_judged_where_a_column_tells_of_them(project):
     other = project.planned(*SMALL, "--config", "pretrain={recipe: scdynomics}")
     assert not {"perturb_genes", "evaluate_perturbation"} & other.keys()
     assert project.planned(*SMALL, "--config", "pretrain={recipe: scdmc}")["perturb_genes"] == 1
+
+
+def test_gene_vectors_come_from_sequence_where_the_recipe_says_so(project):
+    plan = project.planned(*SMALL, "--config", "pretrain={recipe: biodta}")
+    assert (plan["train_sequence_encoder"], plan["encode_sequences"], plan["pretrain_model"]) == (1, 1, 2)
+    edits = project.root / "edits.tsv"
+    edits.write_text("kind\tgene\ntss_ablation\tIRF4\n")
+    assert project.planned(*SMALL, "--config", f"variants={{file: {edits}}}")["score_variants"] == 1
 
 
 def test_dry_run_is_quick(project):
@@ -97,6 +119,26 @@ def test_pbmc_ends_with_embedding_and_scans_no_motif(project, real_data):
     regulons = {"link_peaks": 1, "build_regulons": 1, "score_regulons": 1, "resample_regulons": 1, "evaluate_grn": 1}
     model = {"build_corpus": 1, "pretrain_model": 1, "embed_cells": 1, "evaluate_pretraining": 1}
     assert plan == UP_TO_MATRICES | regulons | model | {"write_report": 1}
+
+
+def test_a_cohort_of_rna_alone_plans_no_links_no_motifs_and_no_translation(project, real_data):
+    plan = project.planned("--configfile", "config/examples/pbmc_facs.yaml")
+    without = {"scan_motifs", "link_peaks", "evaluate_translation"}
+    assert not without & plan.keys()
+    # Labels lie in obs of its h5ad; one library is divided in three folds.
+    assert (plan["build_regulons"], plan["finetune_task"], plan["perturb_genes"]) == (1, 9, 1)
+    paired = project.planned("--configfile", "config/examples/a549_dex.yaml")
+    assert paired["link_peaks"] == paired["evaluate_translation"] == 1
+
+
+def test_rna_alone_needs_a_network(project, real_data, tmp_path):
+    settings = yaml.safe_load((project.root / "config/examples/pbmc_facs.yaml").read_text())
+    settings["reference"] |= {"network": None, "fasta": "genome.fa"}
+    for name in ("genome.fa", "genome.fa.fai"):
+        (project.root / name).write_text("")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    done = project.snakemake("--dry-run", "--configfile", tmp_path / "config.yaml", check=False)
+    assert done.returncode and "no library has ATAC, and reference/network is not given" in done.stdout
 
 
 def test_mop_holds_out_libraries(project, real_data):

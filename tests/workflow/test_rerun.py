@@ -96,6 +96,11 @@ def test_named_variant_of_finetuning_adds_itself_and_the_scores_alone(plan):
     assert rules == {"ablate_task"} | JUDGED
 
 
+def test_a_named_comparison_adds_its_own_models_alone(plan):
+    rules = plan(lambda settings: settings.update(comparison={"recipes": ["regulon", "scdynomics"], "seeds": [0]}))
+    assert rules == {"pretrain_recipe", "finetune_recipe", "compare_recipes"} | REPORT
+
+
 def test_few_labels_add_their_curve_alone(plan):
     rules = plan(lambda settings: settings.update(learning_curve={"labels_per_class": [5]}))
     assert rules == {"learn_from_few", "learning_curve"} | REPORT

@@ -12,6 +12,7 @@ SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from regulonformer.config.settings import load_settings
+from regulonformer.config.sheet import may_have_label
 from regulonformer.config.sources import modules_of
 from regulonformer.errors import InputError
 
@@ -78,6 +79,32 @@ def of_samples(column):
     return [SAMPLES[name][column] for name in having(column)]
 
 
+def with_atac():
+    """Whether any library may have ATAC. By the sheet; where it says nothing, the files are asked when they are read."""
+    velocity = CONFIG["ingest"]["second_modality"] == "unspliced"
+    return not velocity and any(sample["modality"] != "rna" for sample in SAMPLES.values())
+
+
+def with_rna():
+    """Whether any library has RNA; a sheet must say so where none has."""
+    return any(sample["modality"] != "atac" for sample in SAMPLES.values())
+
+
+def paired():
+    """Whether any library may have both modalities, so that one can be predicted from the other."""
+    return with_atac() and any(sample["modality"] == "" for sample in SAMPLES.values())
+
+
+def links():
+    """Links of peaks to genes, as an input; none where the run has no ATAC."""
+    return given(with_atac() and "<results>/regulons/links.parquet")
+
+
+def motif_hits():
+    """Motif sites in peaks, as an input; none without a genome or without ATAC."""
+    return given(CONFIG["reference"]["fasta"] and with_atac() and "<results>/regulons/motif_hits.npz")
+
+
 def index_of(fragments):
     """Tabix indexes of fragment files."""
     return [f"{file}.tbi" for file in fragments]
@@ -102,9 +129,28 @@ def pretrain_settings(recipe):
     return section("pretrain") | {"recipe": recipe, "recipe_settings": RECIPES[recipe]}
 
 
+def compared_recipes():
+    """Recipes that a comparison trains: those that are named, or else all files and controls that the data allow."""
+    needs = {"fusion": paired(), "dynamic": bool(CONFIG["reference"]["fasta"])}
+    able = [name for name, recipe in RECIPES.items() if needs.get(recipe["objective"]["name"], True)]
+    return CONFIG["comparison"]["recipes"] or able
+
+
+def compared_settings(recipe, seed):
+    """Settings of pretraining for a comparison; recipes share the cells that are held out."""
+    steps = CONFIG["comparison"]["steps"] or CONFIG["pretrain"]["steps"]
+    return pretrain_settings(recipe) | {"steps": steps, "seed": int(seed)}
+
+
+def compared_task():
+    """The classification that compared recipes are adapted to, as a list of one; empty where there is none."""
+    return [CONFIG["comparison"]["task"]] if CONFIG["comparison"]["task"] else tasks_of("classification")[:1]
+
+
 def perturbs():
     """Whether genes are perturbed in silico: heads that predict counts are what tells the change of expression."""
-    return RECIPES[RECIPE]["objective"].get("name", "masked") in ("masked", "contrast")
+    predicting_counts = ("masked", "contrast", "fusion", "dynamic")
+    return with_rna() and RECIPES[RECIPE]["objective"].get("name", "masked") in predicting_counts
 
 
 def perturbation_settings():
@@ -113,6 +159,39 @@ def perturbation_settings():
     columns = [CONFIG["tasks"][name]["column"] for name in tasks_of("classification")]
     states = [column for column in columns if column != chosen["column"]]
     return chosen | {"group": chosen["group"] or next(iter(states), None)}
+
+
+def is_dynamic(recipe):
+    """Whether a recipe makes gene vectors of sequence."""
+    return RECIPES[recipe]["objective"]["name"] == "dynamic"
+
+
+# The recipe that variants are scored with: that of the run if it is dynamic, or the first one that is.
+DYNAMIC = RECIPE if is_dynamic(RECIPE) else next(filter(is_dynamic, RECIPES), RECIPE)
+BASE = RECIPES[DYNAMIC]["objective"].get("base", RECIPE)
+
+
+def sequence_encoder():
+    """The encoder of sequences, by its config.json: a folder that the config names, or the network of this run."""
+    given_one = CONFIG["sequence"]["encoder"]
+    return f"{given_one}/config.json" if given_one else "<results>/sequence/encoder/config.json"
+
+
+def variant_settings():
+    """The section of variants; cell groups as in the perturbation section where none are named."""
+    chosen = {key: value for key, value in section("variants").items() if key != "file"}
+    return chosen | {"group": chosen["group"] or perturbation_settings()["group"]}
+
+
+def base_model(wildcards):
+    """Input function: the model that a recipe with dynamic tokens takes up."""
+    objective = RECIPES[wildcards.recipe]["objective"]
+    return f"<results>/pretrain/{objective['base']}/model.safetensors" if is_dynamic(wildcards.recipe) else []
+
+
+def sequence_vectors(wildcards):
+    """Input function: vectors of the sequences of genes, for a recipe with dynamic tokens."""
+    return "<results>/sequence/vectors.npz" if is_dynamic(wildcards.recipe) else []
 
 
 def reaches(goal):
@@ -133,9 +212,9 @@ def tasks_of(kind):
 
 
 def labelled(task):
-    """Libraries whose cells may have a label of a task: by the sheet, or by a labels file."""
+    """Libraries whose cells may have a label of a task."""
     column = CONFIG["tasks"][task]["column"]
-    return [name for name, sample in SAMPLES.items() if sample.get(column) or sample["labels"]]
+    return [name for name, sample in SAMPLES.items() if may_have_label(sample, column)]
 
 
 def folds_of(task):
@@ -190,8 +269,8 @@ def report_inputs():
     }
     if reaches("embedding"):
         inputs |= {
-            "links": "<results>/regulons/links.parquet",
-            "link_summary": "<results>/regulons/links.json",
+            "links": links(),
+            "link_summary": given(with_atac() and "<results>/regulons/links.json"),
             "regulons": "<results>/regulons/regulons.parquet",
             "regulon_summary": "<results>/regulons/summary.json",
             "regulon_activity": "<results>/regulons/activity.h5ad",
@@ -225,10 +304,14 @@ def report_inputs():
             "transferred": expand(f"<results>/finetune/{{task}}/{RECIPE}/labels.parquet", task=transferred()),
             "transfer_summary": expand(f"<results>/finetune/{{task}}/{RECIPE}/labels.json", task=transferred()),
             "embedding_scores": given(cell_types() and "<results>/evaluate/embedding.tsv"),
-            "translation": "<results>/evaluate/translation.tsv",
+            "translation": given(paired() and "<results>/evaluate/translation.tsv"),
             "ablation": given(CONFIG["ablation"]["variants"] and "<results>/evaluate/ablation.tsv"),
+            "missing": given(CONFIG["missing"]["seeds"] and "<results>/evaluate/missing.tsv"),
+            "recipes": given(CONFIG["comparison"]["recipes"] and "<results>/evaluate/recipes.tsv"),
+            "genes": given(CONFIG["gene_tasks"] and "<results>/evaluate/genes.tsv"),
             "perturbed_tfs": given(perturbs() and "<results>/explain/perturb/tfs.parquet"),
             "perturbed_targets": given(perturbs() and "<results>/explain/perturb/targets.parquet"),
+            "variants": given(CONFIG["variants"]["file"] and "<results>/explain/variants/variants.parquet"),
             "perturbation": given(
                 perturbs() and CONFIG["perturbation"]["column"] and "<results>/evaluate/perturbation.tsv"
             ),

@@ -5,7 +5,7 @@ rule build_corpus:
     input:
         multiome="<results>/features/multiome.h5mu",
         regulons="<results>/regulons/regulons.parquet",
-        links="<results>/regulons/links.parquet",
+        links=links(),
         regulons_unmapped="<results>/regulons/unmapped.tsv",
         tfs=given(CONFIG["reference"]["tfs"]),
         aliases=given(CONFIG["reference"]["aliases"]),

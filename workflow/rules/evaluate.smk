@@ -199,7 +199,7 @@ rule resample_regulons:
         tss=annotation_table("tss"),
         fasta=given(CONFIG["reference"]["fasta"]),
         fasta_index=given(CONFIG["reference"]["fasta"], ".fai"),
-        motif_hits=given(CONFIG["reference"]["fasta"] and "<results>/regulons/motif_hits.npz"),
+        motif_hits=motif_hits(),
         network=given(CONFIG["reference"]["network"]),
         tfs=given(CONFIG["reference"]["tfs"]),
         aliases=given(CONFIG["reference"]["aliases"]),
@@ -229,8 +229,8 @@ rule evaluate_grn:
     input:
         multiome="<results>/features/multiome.h5mu",
         regulons="<results>/regulons/regulons.parquet",
-        links="<results>/regulons/links.parquet",
-        motif_hits=given(CONFIG["reference"]["fasta"] and "<results>/regulons/motif_hits.npz"),
+        links=links(),
+        motif_hits=motif_hits(),
         network=given(CONFIG["reference"]["network"]),
         truth_grn=given(CONFIG["simulate"]["activate"] and "<results>/simulate/truth/grn.tsv"),
         truth_links=given(CONFIG["simulate"]["activate"] and "<results>/simulate/truth/links.tsv"),
@@ -348,8 +348,8 @@ rule evaluate_perturbation:
         embedding=f"<results>/embed/{RECIPE}.h5ad",
         activity="<results>/regulons/activity.h5ad",
         regulons="<results>/regulons/regulons.parquet",
-        links="<results>/regulons/links.parquet",
-        motif_hits=given(CONFIG["reference"]["fasta"] and "<results>/regulons/motif_hits.npz"),
+        links=links(),
+        motif_hits=motif_hits(),
         lib=lib("evaluate_perturbation"),
     output:
         perturbation=report(

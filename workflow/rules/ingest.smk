@@ -1,9 +1,10 @@
-# One library's raw outputs to cells that passed quality control in both modalities.
+# One library's raw outputs to cells that passed quality control in every modality that it has.
 
 
 rule ingest_sample:
     input:
         matrix=of_sample("matrix"),
+        peak_matrix=of_sample("peak_matrix"),
         fragments=of_sample("fragments"),
         fragments_index=fragments_index,
         peaks=of_sample("peaks"),

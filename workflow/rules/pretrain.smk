@@ -8,6 +8,8 @@ rule pretrain_model:
         vocabulary="<results>/corpus/vocabulary.tsv",
         regulons="<results>/regulons/regulons.parquet",
         elements="<results>/corpus/elements.parquet",
+        base=base_model,
+        sequence=sequence_vectors,
         lib=lib("pretrain_model"),
     output:
         config="<results>/pretrain/{recipe}/config.json",

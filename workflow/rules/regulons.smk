@@ -60,8 +60,8 @@ rule link_peaks:
 rule build_regulons:
     input:
         multiome="<results>/features/multiome.h5mu",
-        links="<results>/regulons/links.parquet",
-        motif_hits=("<results>/regulons/motif_hits.npz" if CONFIG["reference"]["fasta"] else []),
+        links=links(),
+        motif_hits=motif_hits(),
         network=given(CONFIG["reference"]["network"]),
         tfs=given(CONFIG["reference"]["tfs"]),
         aliases=given(CONFIG["reference"]["aliases"]),

@@ -4,6 +4,7 @@
 rule validate_inputs:
     input:
         matrix=of_samples("matrix"),
+        peak_matrix=of_samples("peak_matrix"),
         fragments=of_samples("fragments"),
         fragments_index=index_of(of_samples("fragments")),
         peaks=of_samples("peaks"),
@@ -32,6 +33,7 @@ rule validate_inputs:
         samples=list(SAMPLES.values()),
         tasks=section("tasks"),
         splits={key: CONFIG["splits"][key] for key in ("group", "folds")},
+        ingest={key: CONFIG["ingest"][key] for key in ("counts", "second_modality", "chromosomes")},
         perturbation={key: CONFIG["perturbation"][key] for key in ("column", "control", "group")},
         network_confidence=CONFIG["regulons"]["network_confidence"],
         rules_mb=lambda wildcards: memory_of("ingest_sample", "count_sample", "merge_samples", "build_corpus"),

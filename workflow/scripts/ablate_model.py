@@ -16,18 +16,16 @@ from regulonformer.evaluate.ablation import (
     TrueEdges,
     attention_influence,
     change_model,
+    known_edges,
     over_seeds,
     pooling_influence,
     variant_edges,
     variant_settings,
 )
 from regulonformer.evaluate.metrics import COLUMNS
-from regulonformer.gene_names import GeneNames
-from regulonformer.io.gene_lists import read_aliases
 from regulonformer.io.store import read_parquet, write_tsv
 from regulonformer.log import rule_log
 from regulonformer.objectives import make_objective
-from regulonformer.prior.network import fit_to_genes, read_network
 from regulonformer.training.loop import Trainer, TrainSettings
 from regulonformer.training.start import build_model
 
@@ -72,7 +70,7 @@ def main(
         raise InputError("ablation.variants", "no variant is named", fix)
     torch.set_num_threads(threads)
     corpus, table = Corpus(shards, cells, vocabulary), read_parquet(regulons)
-    known = _known_edges(truth_grn, gold, corpus.vocabulary, aliases)
+    known = known_edges(truth_grn, gold, corpus.vocabulary, aliases)
     edges = TrueEdges(known, set(table["source"]), corpus.vocabulary)
     # The reference is always there: differences to it are what this is for.
     variants = [name for name in VARIANTS if name in {REFERENCE, *settings["variants"]}]
@@ -90,16 +88,6 @@ def main(
     found = pd.concat([over_seeds(single, confidence), pd.DataFrame(rows, columns=columns)])
     found = found.assign(dataset=f"{run}: ablation", fold="pooled")
     write_tsv(found[list(COLUMNS)], output)
-
-
-def _known_edges(truth_grn, gold, vocabulary, aliases) -> pd.DataFrame:
-    """Source and target of known edges, in the spelling of the vocabulary."""
-    if truth_grn:
-        return pd.read_csv(truth_grn, sep="\t")[["source", "target"]]
-    if gold:
-        names = GeneNames(vocabulary["symbol"], vocabulary["gene_id"], read_aliases(aliases) if aliases else None)
-        return fit_to_genes(read_network(gold, list("ABCDE"))[0], names, gold, True)[0][["source", "target"]]
-    return pd.DataFrame(columns=["source", "target"], dtype=str)
 
 
 def _train_and_judge(variant, seed, corpus, regulons, settings, pretrain, known, gpu) -> dict[str, float]:

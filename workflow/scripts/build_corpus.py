@@ -10,6 +10,7 @@ from regulonformer.corpus.shards import mixed_order, write_counts
 from regulonformer.corpus.vocabulary import build_vocabulary, describe, unplaced
 from regulonformer.gene_names import GeneNames
 from regulonformer.io.gene_lists import read_aliases, read_tf_list
+from regulonformer.io.library import ACCESSIBILITY, UNSPLICED
 from regulonformer.io.rows import BLOCK_CELLS, read_rows
 from regulonformer.io.store import open_mudata, read_parquet, read_tsv, write_json, write_parquet, write_tsv
 from regulonformer.log import rule_log
@@ -19,13 +20,13 @@ from regulonformer.matrices.accessibility import (
     linked_peaks,
     peaks_per_gene,
 )
+from regulonformer.prior.links import read_links
 
 
 def main(
     *,
     multiome,
     regulons,
-    links,
     settings,
     shards,
     cells,
@@ -34,6 +35,7 @@ def main(
     elements,
     unmapped,
     summary,
+    links=None,
     regulons_unmapped=None,
     tfs=None,
     aliases=None,
@@ -43,11 +45,12 @@ def main(
     Parameters
     ----------
     multiome
-        h5mu with `rna` and `atac`, whose `varm` says which peaks lie in whose promoter.
+        h5mu with `rna` and `atac`, whose `varm` says which peaks lie in whose promoter; each holds the cells that were
+        measured in it. `unspliced`, where it is there, takes the place of accessibility.
     regulons
         Regulon table; its sources are TFs.
     links
-        Peak-gene links.
+        Peak-gene links, or None for a run without ATAC.
     settings
         Section `corpus`: accessibility, min_link_score.
     shards, cells, vocabulary
@@ -74,7 +77,7 @@ def main(
 
     column = rna.var_names.get_indexer(tokens["symbol"])
     members = [sp.csr_matrix(atac.varm["promoters"])]
-    linked = linked_peaks(read_parquet(links), atac.var_names, rna.var_names, settings["min_link_score"])
+    linked = linked_peaks(read_links(links), atac.var_names, rna.var_names, settings["min_link_score"])
     per_gene = tokens[["token", "gene_id", "symbol"]].assign(promoter_peaks=peaks_per_gene(*members)[column])
     members += [linked] if settings["accessibility"] == "linked" else []
     per_gene["linked_peaks"] = peaks_per_gene(*members)[column] - per_gene["promoter_peaks"]
@@ -82,14 +85,18 @@ def main(
     write_parquet(elements_of_genes(atac.var_names, rna.var_names, *members), elements)
 
     table = _cell_table(data.obs).iloc[mixed_order(len(data.obs))]
-    rows = {name: modality.obs_names.get_indexer(table.index) for name, modality in (("rna", rna), ("atac", atac))}
+    second = data.mod.get(UNSPLICED, atac)
+    rows = {name: modality.obs_names.get_indexer(table.index) for name, modality in (("rna", rna), ("atac", second))}
     totals = []
-    blocks = _blocks(rna, atac, rows, column, [member[:, column] for member in members])
-    write_counts(shards, _counted(blocks, totals), len(tokens), _largest(data.obs))
+    members = None if UNSPLICED in data.mod else [member[:, column] for member in members]
+    blocks = _blocks(rna, second, rows, column, members)
+    write_counts(shards, _counted(blocks, totals), len(tokens), _largest(data))
     totals = pd.concat(totals, ignore_index=True).set_index(table.index)
     measured = {f"has_{name}": found >= 0 for name, found in rows.items()}
     write_parquet(table.join(totals).assign(**measured), cells)
     counts = describe(tokens, rna.var, per_gene, lost) | {"cells": len(table), **settings}
+    counts |= {f"cells_without_{name}": int((found < 0).sum()) for name, found in rows.items()}
+    counts["second_modality"] = UNSPLICED if UNSPLICED in data.mod else ACCESSIBILITY
     logging.info("%s", counts)
     write_json(summary, counts)
 
@@ -100,19 +107,24 @@ def _cell_table(obs):
     return obs.rename(columns=whole).set_axis(obs.index.astype(str)).rename_axis("cell")
 
 
-def _largest(obs):
+def _largest(data):
     """A number that no count exceeds: the largest total of a cell, where that is known."""
-    totals = obs.reindex(columns=["n_counts_rna", "n_counts_atac"]).max()
+    measured = [name for name in ("rna", "atac", UNSPLICED) if name in data.mod and data[name].n_obs]
+    totals = data.obs.reindex(columns=[f"n_counts_{name}" for name in measured]).max()
     return int(totals.max()) if totals.notna().all() else 2**31 - 1
 
 
-def _blocks(rna, atac, rows, column, members):
-    """RNA and accessibility of the next cells x vocabulary, until all cells are done."""
+def _blocks(rna, second, rows, column, members):
+    """RNA and accessibility (or, without members, counts of genes) of the next cells x vocabulary, until all are done.
+
+    Cells that lack a modality have an empty row; what they lack stands in their `has_rna` and `has_atac`.
+    """
     for start in range(0, len(rows["rna"]), BLOCK_CELLS):
         block = slice(start, start + BLOCK_CELLS)
+        counts = read_rows(second.X, rows["atac"][block])
         yield (
             read_rows(rna.X, rows["rna"][block])[:, column],
-            gene_accessibility(read_rows(atac.X, rows["atac"][block]), *members),
+            counts[:, column] if members is None else gene_accessibility(counts, *members),
         )
 
 
@@ -128,8 +140,8 @@ def _counted(blocks, totals):
 if job := globals().get("snakemake"):
     with rule_log(job.log[0]):
         main(
-            **{name: getattr(job.input, name) for name in ("multiome", "regulons", "links", "regulons_unmapped")},
-            **{name: getattr(job.input, name, None) or None for name in ("tfs", "aliases")},
+            **{name: getattr(job.input, name) for name in ("multiome", "regulons", "regulons_unmapped")},
+            **{name: getattr(job.input, name, None) or None for name in ("links", "tfs", "aliases")},
             settings=job.params.corpus,
             **dict(job.output.items()),
         )

@@ -8,22 +8,23 @@ from threadpoolctl import threadpool_limits
 from regulonformer.errors import InputError
 from regulonformer.gene_names import GeneNames
 from regulonformer.io.gene_lists import read_aliases, read_tf_list
-from regulonformer.io.store import open_mudata, read_parquet, write_json, write_parquet, write_tsv
+from regulonformer.io.store import open_mudata, write_json, write_parquet, write_tsv
 from regulonformer.log import rule_log
 from regulonformer.prior.evidence import add_motifs, add_network, choose_sources, gather
+from regulonformer.prior.links import read_links
 from regulonformer.prior.motifs import motif_symbols
 from regulonformer.prior.regulons import build, describe, write_gmt
 
 
 def main(
     *,
-    links,
     multiome,
     settings,
     regulons,
     gmt,
     summary,
     unmapped,
+    links=None,
     motif_hits=None,
     network=None,
     tfs=None,
@@ -34,7 +35,7 @@ def main(
     Parameters
     ----------
     links
-        Parquet file of peak-gene links.
+        Parquet file of peak-gene links, or None for a run without ATAC.
     multiome
         h5mu file; its RNA and ATAC tell how TFs go with targets and elements.
     settings
@@ -61,7 +62,7 @@ def main(
         raise InputError("reference", "neither motif hits nor a network", "Give reference/fasta or reference/network")
     data = open_mudata(multiome)
     names = GeneNames.of_matrix(data["rna"].var, read_aliases(aliases) if aliases else None)
-    evidence, counts = gather(data, read_parquet(links), min_link_score=settings["min_link_score"])
+    evidence, counts = gather(data, read_links(links), min_link_score=settings["min_link_score"])
     lost = [names.unmapped(read_tf_list(tfs), tfs)] if tfs else []
     if motif_hits:
         counts["motifs"] = add_motifs(evidence, motif_hits, data)
@@ -94,7 +95,7 @@ if job := globals().get("snakemake"):
     # Sums of several threads differ in their last bits.
     with rule_log(job.log[0]), threadpool_limits(1):
         main(
-            links=job.input.links,
+            links=str(job.input.links) or None,
             multiome=job.input.multiome,
             settings=job.params.regulons,
             regulons=job.output.regulons,

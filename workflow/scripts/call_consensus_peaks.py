@@ -1,4 +1,7 @@
-"""Make one set of non-overlapping peaks for all libraries: kept as given, merged, or called with MACS3."""
+"""Make one set of non-overlapping peaks for all libraries: kept as given, merged, or called with MACS3.
+
+Where no library has peaks or fragments there are none, and the run goes on with RNA alone.
+"""
 
 import logging
 from pathlib import Path
@@ -44,6 +47,9 @@ def main(
         raise InputError(
             "features.peaks", "is 'given', but no library has peaks", "Give peaks in the sample sheet, or set 'auto'"
         )
+    if not sets and not fragments:
+        _write_none(libraries, output_peaks, output_summary)
+        return
     excluded, lengths = read_bed(blacklist) if blacklist else None, chromosome_lengths(fai) if fai else None
     summary, called = {"width": None, "removed_blacklist": 0}, not sets
     if called:
@@ -73,6 +79,15 @@ def main(
     write_peaks(result, output_peaks)
     summary |= {"n_consensus": len(result), "dropped": dropped}
     logging.info("%s", summary)
+    write_json(output_summary, summary)
+
+
+def _write_none(libraries, output_peaks, output_summary) -> None:
+    """No peaks, and why."""
+    Path(output_peaks).write_text("")
+    reason = "no library has peaks or fragments"
+    logging.warning("%s: nothing of ATAC is made", reason)
+    summary = {"method": "none", "reason": reason, "n_consensus": 0, "libraries_without_peaks": sorted(libraries)}
     write_json(output_summary, summary)
 
 

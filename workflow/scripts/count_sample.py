@@ -1,11 +1,13 @@
-"""Count one library's cells in the consensus peaks, from its fragments or, where it has none, from its peak matrix."""
+"""Count one library's cells in the consensus peaks, from its fragments or, where it has none, from its peak matrix.
+
+A library without ATAC gets no peaks: its cells lack that modality, which is something else than a count of 0.
+"""
 
 import logging
 from pathlib import Path
 
 import numpy as np
 
-from regulonformer.errors import InputError
 from regulonformer.features import carry_counts, count_with_totals
 from regulonformer.io.multiome import make_mudata
 from regulonformer.io.peaks import peak_names, read_bed
@@ -15,28 +17,34 @@ from regulonformer.log import rule_log
 
 def main(*, ingested, peaks, settings, output, output_summary, fragments=None, threads=1):
     """Write the library with its ATAC counts over the consensus peaks (h5mu), and what was counted and lost (json)."""
+    data, consensus = read_mudata(ingested), read_bed(peaks)[["chrom", "start", "end"]]
+    obs, tables = data.obs.copy(), {name: data[name] for name in ("rna", "unspliced") if name in data.mod}
+    summary = {"library": Path(ingested).stem, "cells": data.n_obs, "peaks": len(consensus)}
+    if fragments or "atac" in data.mod:
+        tables["atac"], origin = _count(data, fragments, consensus, obs, settings, threads)
+        summary |= origin | {"counts": int(tables["atac"].X.sum())}
+    else:
+        summary["counted_from"] = "no ATAC"
+    logging.info("%s", summary)
+    write_json(output_summary, summary)
+    write_mudata(make_mudata(tables, obs), output)
+
+
+def _count(data, fragments, consensus, obs, settings, threads):
+    """Counts over the consensus peaks (AnnData) and where they come from; metrics are put into `obs`."""
     import anndata
 
-    data, consensus = read_mudata(ingested), read_bed(peaks)[["chrom", "start", "end"]]
     names = peak_names(consensus)
-    obs = data.obs.copy()
     if fragments:
         barcodes, strategy = list(obs["barcode"].astype(str)), settings.get("strategy", "fragment")
         counted = count_with_totals(fragments, consensus, barcodes, strategy=strategy, threads=threads)
         matrix, origin = counted.matrix, {"counted_from": "fragments"}
         obs["frip"] = counted.n_in_peaks / np.maximum(counted.n_fragments, 1)
-    elif "atac" in data.mod:
-        matrix, origin = _from_matrix(data["atac"], consensus, names)
     else:
-        raise InputError(ingested, "has neither fragments nor peak counts", "Give fragments or a matrix with peaks")
+        matrix, origin = _from_matrix(data["atac"], consensus, names)
     obs["n_counts_atac"] = np.asarray(matrix.sum(axis=1)).ravel().astype(np.int64)
     obs["n_peaks"] = np.diff(matrix.indptr).astype(np.int64)
-    atac = anndata.AnnData(matrix, obs=obs[[]].copy(), var=consensus.set_axis(names))
-    summary = origin | {"library": Path(ingested).stem, "cells": matrix.shape[0], "peaks": matrix.shape[1]}
-    summary["counts"] = int(matrix.sum())
-    logging.info("%s", summary)
-    write_json(output_summary, summary)
-    write_mudata(make_mudata({"rna": data["rna"], "atac": atac}, obs), output)
+    return anndata.AnnData(matrix, obs=obs[[]].copy(), var=consensus.set_axis(names)), origin
 
 
 def _from_matrix(atac, consensus, names):

@@ -15,6 +15,7 @@ from regulonformer.evaluate.embedding import LISI_NEIGHBOURS, score_graph, score
 from regulonformer.evaluate.embedding_methods import multivi, require_scvi, weighted_neighbours
 from regulonformer.evaluate.metrics import COLUMNS
 from regulonformer.evaluate.spaces import components
+from regulonformer.io.multiome import paired_cells
 from regulonformer.io.store import read_mudata, write_tsv
 from regulonformer.log import progress, rule_log
 from regulonformer.matrices.views import harmony
@@ -77,7 +78,7 @@ def main(
 
 
 def _judged_cells(data, label: str, where) -> pd.DataFrame:
-    """Cells with a label and all modalities of the data; rare labels are left out, and counted."""
+    """Cells with a label and all judged modalities of the data; rare labels are left out, and counted."""
     names = data.obs[label].astype(object).fillna("").astype(str)
     kept = names != ""
     for name in _measured(data):
@@ -92,8 +93,12 @@ def _judged_cells(data, label: str, where) -> pd.DataFrame:
 
 
 def _measured(data) -> list[str]:
-    """Modalities that have counts."""
-    return [name for name in ("rna", "atac") if name in data.mod and data[name].X.nnz]
+    """Modalities that have counts; the one of more cells where no cell has both."""
+    found = [name for name in ("rna", "atac") if name in data.mod and data[name].X.nnz]
+    if len(found) == 2 and not len(paired_cells(data)):
+        logging.warning("no cell has both modalities: embeddings are judged on the one of more cells")
+        return [max(found, key=lambda name: data[name].n_obs)]
+    return found
 
 
 def _draw(cells: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
@@ -110,15 +115,16 @@ def _score_methods(data, cells, label, ours, evaluate, settings, seed) -> dict[s
     labels, batches = (cells[column].astype(str).to_numpy() for column in (label, "sample"))
     counts = {part: data[part][cells.index].X.tocsr() for part in _measured(data)}
     options, everyone = EvaluateSettings(**evaluate), np.ones(len(cells), bool)
-    simple = components(counts["rna"], counts.get("atac"), everyone, options, seed)
-    *single, uncorrected = simple.values()
+    simple = components(counts.get("rna"), counts.get("atac"), everyone, options, seed)
+    single, uncorrected = list(simple.values())[: len(counts)], list(simple.values())[-1]
     spaces = ours | simple
     if len(np.unique(batches)) > 1:
-        spaces["Harmony on PCA(RNA)"] = harmony(simple["PCA(RNA)"], batches, seed)
-    if settings["multivi"] and "atac" in counts:
+        first = next(iter(simple))
+        spaces[f"Harmony on {first}"] = harmony(simple[first], batches, seed)
+    if settings["multivi"] and len(counts) == 2:
         spaces["MultiVI"] = multivi(counts["rna"], counts["atac"], batches, seed)
     scores = {method: score_space(space, uncorrected, labels, batches, seed) for method, space in spaces.items()}
-    if settings["wnn"] and "atac" in counts:
+    if settings["wnn"] and len(counts) == 2:
         graph = weighted_neighbours(dict(zip(counts, single, strict=True)), LISI_NEIGHBOURS, seed)
         scores["WNN"] = score_graph(*graph, labels, batches)
     return scores

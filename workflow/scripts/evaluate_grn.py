@@ -24,6 +24,7 @@ from regulonformer.io.peaks import parse_names
 from regulonformer.io.store import read_mudata, read_parquet, write_tsv
 from regulonformer.log import rule_log
 from regulonformer.prior.evidence import profiles
+from regulonformer.prior.links import read_links
 from regulonformer.prior.motifs import read_hits
 from regulonformer.prior.network import fit_to_genes, read_network
 
@@ -62,13 +63,13 @@ def main(
         Threads of the tree model.
     """
     with threadpool_limits(1):  # sums of several threads differ in their last bits
-        data, table, pairs = read_mudata(multiome), read_parquet(regulons), read_parquet(links)
+        data, table, pairs = read_mudata(multiome), read_parquet(regulons), read_links(links)
         measured = pd.Index(data["rna"].var_names.astype(str))
         names = GeneNames.of_matrix(data["rna"].var, read_aliases(aliases) if aliases else None)
         known_network = _read_edges(network, names, prior["network_confidence"]) if network else None
         standards = _standards(truth_grn, gold, names)
         edges = _universe(measured, [table, *standards.values()], known_network, settings)
-        cells = np.sort(np.random.default_rng(settings["seed"]).permutation(data.n_obs)[: settings["cells"]])
+        cells = np.sort(np.random.default_rng(settings["seed"]).permutation(data["rna"].n_obs)[: settings["cells"]])
         expression = log_normalise(data["rna"].X[cells], measured.get_indexer(edges.genes))
         hits = read_hits(motif_hits) if motif_hits else None
         methods = _methods(edges, table, pairs, hits, known_network, expression, settings, prior, threads)
@@ -86,7 +87,8 @@ def main(
                 )  # fmt: skip
         for name, tested in _tested_links(truth_links, elements, pairs, data["atac"].var_names, names).items():
             rows += _judge_links(f"{run}: CRE-gene, {name}", tested, prior["distance_decay_bp"], settings, reliable)
-        fold = grn.folds_of(data.obs["donor"].astype(str).to_numpy())[cells]
+        fold = grn.folds_of(data.obs["donor"].astype(str).to_numpy())
+        fold = fold[data.obs_names.get_indexer(data["rna"].obs_names)][cells]
         without = read_parquet(fold_regulons)
         rows += _judge_prediction(
             f"{run}: expression in donors not fitted", edges, without, methods, expression, fold, settings
@@ -303,7 +305,7 @@ if job := globals().get("snakemake"):
         main(
             multiome=job.input.multiome,
             regulons=job.input.regulons,
-            links=job.input.links,
+            links=job.input.links or None,
             stability=job.input.stability,
             fold_regulons=job.input.fold_regulons,
             **{name: job.input.get(name) or None for name in optional},

@@ -13,6 +13,7 @@ from regulonformer.evaluate.perturbed_cells import PerturbedCells
 from regulonformer.explain.response import ResponseModel
 from regulonformer.io.store import read_parquet, write_tsv
 from regulonformer.log import rule_log
+from regulonformer.prior.links import read_links
 from regulonformer.prior.motifs import read_hits
 
 
@@ -49,7 +50,7 @@ def main(
     conditions = data.conditions()
     control = data.values[data.label == settings["control"]]
     hits = read_hits(motif_hits) if motif_hits else None
-    tables = (read_parquet(regulons), read_parquet(links), hits)
+    tables = (read_parquet(regulons), read_links(links), hits)
     ours, rows = f"regulonformer ({recipe})", []
     with threadpool_limits(1):  # sums of several threads differ in their last bits
         simple = simple_profiles(data.tfs, data.genes, control, *tables, decay_bp, settings["direction"])
@@ -164,7 +165,7 @@ if job := globals().get("snakemake"):
             embedding=job.input.embedding,
             activity=job.input.activity,
             regulons=job.input.regulons,
-            links=job.input.links,
+            links=job.input.links or None,
             motif_hits=job.input.motif_hits or None,
             settings=job.params.perturbation,
             bootstrap=job.params.evaluate["bootstrap"],

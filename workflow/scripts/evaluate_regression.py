@@ -5,6 +5,7 @@ from threadpoolctl import threadpool_limits
 
 from regulonformer.evaluate.baselines import EvaluateSettings
 from regulonformer.evaluate.regression import judge_numbers, predict_baselines
+from regulonformer.io.multiome import counts_of
 from regulonformer.io.store import read_mudata, read_parquet, write_tsv
 from regulonformer.log import progress, rule_log
 
@@ -43,8 +44,7 @@ def main(*, multiome, predictions: list[dict], ours: str, settings: dict, output
 def _baselines(data, ours: pd.DataFrame, options: EvaluateSettings) -> pd.DataFrame:
     """Predictions of all baselines for the cells that the model predicted."""
     cells = ours[["cell", "sample", "fold", "truth"]].drop_duplicates("cell")
-    rna = data["rna"][cells["cell"]].X.tocsr()
-    atac = data["atac"][cells["cell"]].X.tocsr() if "atac" in data.mod else None
+    rna, atac = (counts_of(data, name, cells["cell"]) for name in ("rna", "atac"))
     values, parts = cells["truth"].to_numpy(), []
     runs = list(ours[["fold", "seed"]].drop_duplicates().itertuples(index=False, name=None))
     for fold, seed in progress(runs, len(runs), "baselines", "fit"):

@@ -117,14 +117,34 @@ def _judge_direction(direction, counts, observed, embedding, obs, fold_of, seeds
         validation = split_validation(obs[~test], labels, VALIDATION_SHARE, seed).to_numpy()
         spaces = components(counts["rna"], counts["atac"], ~test, EvaluateSettings(**evaluate), seed)
         known = Source(spaces[SPACES[source]], log_depth, embedding)
-        found = _predict(known, spaces[SPACES[target]], observed, test, validation, (source, target), ours, seed)
+        found = predict_all(known, spaces[SPACES[target]], observed, test, validation, (source, target), ours, seed)
         scores |= {(name, fold, seed): score_fold(part, observed[test], feature) for name, part in found.items()}
     options = {name: evaluate[name] for name in ("bootstrap", "confidence", "seed")}
     return score_table(scores, strata, ours, **options)
 
 
-def _predict(known: Source, space, observed, test, validation, direction, ours, seed) -> dict[str, np.ndarray]:
-    """Held-out cells by every method, fitted to the others."""
+def predict_all(known: Source, space, observed, test, validation, direction, ours, seed) -> dict[str, np.ndarray]:
+    """Predict held-out cells by every method, fitted to the others.
+
+    Parameters
+    ----------
+    known
+        What is known of all cells in the source.
+    space
+        Components of the target, cells x K.
+    observed
+        The target, cells x features.
+    test
+        Held-out cells (bool).
+    validation
+        True for the training cells that choose settings.
+    direction
+        Source and target: rna, atac.
+    ours
+        Name of our method.
+    seed
+        Seed of our method.
+    """
     source, target = (SPACES[name] for name in direction)
     given, query = ((known.components[cells], known.log_depth[cells]) for cells in (~test, test))
     floors = predict_floors(*given, space[~test], observed[~test], validation, query)

@@ -1,11 +1,11 @@
-"""Read one library, measure the quality of every barcode in both modalities, and keep the cells."""
+"""Read one library, measure the quality of every barcode in the modalities that it has, and keep the cells."""
 
 import logging
 
 from regulonformer.errors import InputError
 from regulonformer.io.anndata_files import read_places
-from regulonformer.io.matrix import read_counts
-from regulonformer.io.metadata import join_labels, read_barcode_metrics, sample_table
+from regulonformer.io.library import ACCESSIBILITY, read_library, read_own_labels
+from regulonformer.io.metadata import join_labels, join_own_labels, read_barcode_metrics, sample_table
 from regulonformer.io.multiome import make_mudata, take_cells
 from regulonformer.io.peaks import read_bed
 from regulonformer.io.store import read_parquet, write_json, write_mudata, write_parquet
@@ -19,6 +19,7 @@ NOT_MEASURED = {
     "peaks": "no peaks yet: the fraction of fragments in peaks comes with the counts",
     "blacklist": "no blacklist: the share of fragments in it was not measured",
 }
+WITHOUT = {"rna": "no genes: cells are judged by ATAC alone", "atac": "no ATAC: cells are judged by RNA alone"}
 
 
 def main(
@@ -29,6 +30,7 @@ def main(
     output_mudata,
     output_cells,
     output_qc,
+    peak_matrix=None,
     fragments=None,
     peaks=None,
     barcode_metrics=None,
@@ -38,18 +40,32 @@ def main(
     threads=1,
 ):
     """Write the kept cells (h5mu), metrics and reason of every barcode (parquet), and what went and why (json)."""
-    library = read_counts(matrix, genome=sample.get("genome"))
-    barcodes, notes, summary = list(library.rna.obs_names), list(library.notes), None
+    library = read_library(
+        matrix,
+        peak_matrix=peak_matrix,
+        modality=sample.get("modality", ""),
+        genome=sample.get("genome"),
+        recover=settings.get("counts") == "recover",
+        add_chr=settings.get("chromosomes") == "chr",
+        second=settings.get("second_modality", ACCESSIBILITY),
+    )
+    tables, barcodes, notes, summary = library.tables, library.barcodes, list(library.notes), None
+    rna, atac = tables.get("rna"), tables.get("atac")
+    lacks = [name for name in ("rna", "atac") if name not in tables and not (name == "atac" and fragments)]
+    notes += [WITHOUT[name] for name in lacks]
     cells, more = sample_table(sample, barcodes)
     notes += more
     if labels:
         cells, more = join_labels(cells, labels)
         notes += more
-    metrics = [rna_metrics(library.rna)]
-    if library.atac is not None:
-        metrics.append(matrix_atac_metrics(library.atac))
+    for path, own in read_own_labels(matrix, peak_matrix):
+        cells, more = join_own_labels(cells, own, path)
+        notes += more
+    metrics = [rna_metrics(rna)] if rna is not None else []
+    if atac is not None:
+        metrics.append(matrix_atac_metrics(atac))
     if fragments:
-        known = read_bed(peaks) if peaks else library.atac.var if library.atac is not None else None
+        known = read_bed(peaks) if peaks else atac.var if atac is not None else None
         regions = {
             "tss": read_parquet(tss) if tss else None,
             "peaks": known,
@@ -70,7 +86,7 @@ def main(
         metrics.append(places.reindex(barcodes))
     for table in metrics:
         cells = cells.join(table.set_axis(cells.index))
-    judged = judge_cells(cells, library.rna, settings)
+    judged = judge_cells(cells, rna, settings)
     kept = (judged.cells["reason"] == "").to_numpy()
     logging.info("%s: %d of %d cells kept", sample["sample"], kept.sum(), len(kept))
     if not kept.any():
@@ -78,18 +94,17 @@ def main(
         raise InputError(
             matrix, f"no cell passes the filters ({counts})", "Loosen the thresholds of config section ingest"
         )
-    tables = {"rna": library.rna, "atac": library.atac}
-    tables = {name: take_cells(table, kept, cells.index) for name, table in tables.items() if table is not None}
+    tables = {name: take_cells(table, kept, cells.index) for name, table in tables.items()}
     write_mudata(make_mudata(tables, judged.cells[kept].drop(columns="reason")), output_mudata)
     write_parquet(judged.cells.rename_axis("cell"), output_cells)
     counts = {"cells_in": len(kept), "cells_kept": int(kept.sum()), "removed": count_reasons(judged.cells["reason"])}
     verdict = {"sample": sample["sample"], "thresholds": judged.limits, "notes": notes + judged.notes}
-    write_json(output_qc, verdict | counts | {"fragments": summary, "overlaps": judged.overlaps})
+    write_json(output_qc, verdict | counts | {"fragments": summary, "overlaps": judged.overlaps, "lacks": lacks})
 
 
 if job := globals().get("snakemake"):
     with rule_log(job.log[0]):
-        optional = ("fragments", "peaks", "barcode_metrics", "labels", "tss", "blacklist")
+        optional = ("peak_matrix", "fragments", "peaks", "barcode_metrics", "labels", "tss", "blacklist")
         main(
             matrix=job.input.matrix,
             **{name: getattr(job.input, name, None) or None for name in optional},

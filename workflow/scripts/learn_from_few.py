@@ -17,6 +17,7 @@ from regulonformer.evaluate.baselines import EvaluateSettings, predict_baselines
 from regulonformer.evaluate.few_labels import draw_labelled, split_labelled
 from regulonformer.evaluate.predictions import confidence_of
 from regulonformer.evaluate.variants import VARIANTS, variant_encoder
+from regulonformer.io.multiome import counts_of
 from regulonformer.io.store import open_mudata, read_parquet, write_parquet
 from regulonformer.log import progress, rule_log
 from regulonformer.pretrained import load_model
@@ -92,10 +93,10 @@ def main(
 def _read_counts(multiome, names: pd.Index, cells) -> list:
     """Counts of both modalities, None for one that is missing, with the cells in the order of the corpus."""
     data = open_mudata(multiome)
-    at = data.obs_names.get_indexer(names)
-    if (at < 0).any():
-        raise InputError(multiome, f"no cell {names[at < 0][0]}, which {cells} has", "Build the corpus again")
-    return [data[name].X.to_memory()[at] if name in data.mod else None for name in ("rna", "atac")]
+    unknown = names.difference(data.obs_names)
+    if len(unknown):
+        raise InputError(multiome, f"no cell {unknown[0]}, which {cells} has", "Build the corpus again")
+    return [counts_of(data, name, names) for name in ("rna", "atac")]
 
 
 def _rivals(counts: list, cohort: Cohort, labelled: np.ndarray, settings: EvaluateSettings, seed: int):

@@ -7,13 +7,15 @@ import pandas as pd
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from regulonformer.io.multiome import paired_cells
 from regulonformer.io.peaks import parse_names
 from regulonformer.io.store import open_mudata, read_parquet, write_json, write_parquet
 from regulonformer.log import rule_log
 from regulonformer.prior import null
 from regulonformer.prior.assignment import fit_links
-from regulonformer.prior.association import basis_of, correlate, denoise
-from regulonformer.prior.links import candidate_pairs, gene_starts
+from regulonformer.prior.association import correlate, denoise
+from regulonformer.prior.evidence import basis_of_cells, matrix_of
+from regulonformer.prior.links import candidate_pairs, empty_links, gene_starts
 from regulonformer.prior.two_groups import upper_tail
 
 # Correlations over fewer cells mean nothing: then distance alone decides.
@@ -44,6 +46,12 @@ def main(*, multiome, settings, output, summary, fasta=None, tss=None):
         Parquet file of all transcription start sites; None takes one per gene.
     """
     data = open_mudata(multiome)
+    if not data["atac"].n_vars:
+        reason = "no library has ATAC"
+        logging.warning("%s: there are no links", reason)
+        write_parquet(empty_links(), output)
+        write_json(summary, {"cells": data.n_obs, "peaks": 0, "pairs": 0, "reason": reason, "null": {}})
+        return
     gene_table, peak_names = data["rna"].var, np.asarray(data["atac"].var_names, dtype=object)
     peak_table = parse_names(peak_names, where=multiome)
     starts = gene_starts(gene_table, read_parquet(tss) if tss else None)
@@ -85,12 +93,15 @@ def associate(pairs, beyond, data, peak_table, gc, settings) -> tuple[np.ndarray
     described
         What was counted, and distributions for figures.
     """
-    basis = basis_of(data["rna"].obsm["X_pca"], data.obs["sample"].astype(str).to_numpy())
-    (peaks, accessibility), (genes, _) = (denoise(data[name].X, basis) for name in ("atac", "rna"))
-    varies = peaks.any(axis=1)
-    counts = {"silent_peaks": int((~varies).sum()), "silent_genes": int((~genes.any(axis=1)).sum())}
-    if data.n_obs < MIN_CELLS or pairs.empty or not varies.any() or not genes.any():
-        logging.warning("%d cells, %s: links rest on distance alone, every p-value is 1", data.n_obs, counts)
+    cells = paired_cells(data)
+    counts = {"paired_cells": len(cells)}
+    if len(cells) >= MIN_CELLS:
+        basis = basis_of_cells(data, cells)
+        (peaks, accessibility), (genes, _) = (denoise(matrix_of(data, name, cells), basis) for name in ("atac", "rna"))
+        varies = peaks.any(axis=1)
+        counts |= {"silent_peaks": int((~varies).sum()), "silent_genes": int((~genes.any(axis=1)).sum())}
+    if len(cells) < MIN_CELLS or pairs.empty or not varies.any() or not genes.any():
+        logging.warning("%d paired cells, %s: links rest on distance alone, every p-value is 1", len(cells), counts)
         pairs[["correlation", "z", "p_value", "fdr"]] = 0.0, 0.0, 1.0, 1.0
         return np.full(len(pairs), np.nan), {"null": counts | {"values": 0}}
 

@@ -25,7 +25,8 @@ from regulonformer.training.checkpoint import Checkpoint
 from regulonformer.training.devices import granted_device
 from regulonformer.training.launch import launch
 from regulonformer.training.loop import TrainSettings, train
-from regulonformer.training.start import build_model
+from regulonformer.training.stages import plan_stages
+from regulonformer.training.start import build_model, files_of, take_up
 
 
 def main(
@@ -40,6 +41,8 @@ def main(
     metrics,
     checkpoints,
     elements=None,
+    base=None,
+    sequence=None,
     threads=1,
     gpu=0,
 ):
@@ -61,6 +64,8 @@ def main(
         Folder under which a run that is under way keeps its state; that of this run is deleted at its end.
     elements
         Peaks of each gene, as the corpus lists them; saved with the model, so that it can read peaks of other data.
+    base, sequence
+        For recipes with dynamic tokens: folder of the model that is taken up, and folder of the vectors of sequences.
     threads, gpu
         CPU threads, divided among processes; number of GPUs granted, one process for each (0: stay on the CPU).
     """
@@ -68,21 +73,26 @@ def main(
     torch.set_num_threads(threads)
     corpus = Corpus(shards, cells, vocabulary)
     held = hold_out(corpus.cells, settings["holdout"], settings["seed"])
+    training, validation = np.flatnonzero(~held), np.flatnonzero(held)
+    objective = make_objective(settings["recipe_settings"]["objective"], len(corpus.vocabulary))
+    plan_stages(objective, corpus, training, validation, settings["steps"])  # refuses cells that a stage cannot use
     edges = regulon_edges(read_parquet(regulons), corpus.vocabulary)
-    model, names = build_model(corpus, np.flatnonzero(~held), edges, settings)
+    if base:
+        model, names, warm_start = take_up(base, sequence, corpus.vocabulary, settings)
+    else:
+        (model, names), warm_start = build_model(corpus, training, edges, settings), {}
     check_regulons(names, model.tf_S.tolist(), corpus.vocabulary, vocabulary)
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     logging.info("%d parameters, %d cells to train on, %d held out", n_parameters, (~held).sum(), held.sum())
 
-    inputs = [vocabulary, cells, regulons, *sorted(file for file in Path(shards).rglob("*") if file.is_file())]
+    inputs = [vocabulary, cells, regulons, *files_of(base, sequence)]
+    inputs += sorted(file for file in Path(shards).rglob("*") if file.is_file())
     device = granted_device(gpu)
     processes = settings["processes"] if device == "cpu" else gpu
     logging.info("training on %s, %d process(es), %d thread(s)", device, processes, threads)
     # What rounds sums in another way gives other bytes.
     arithmetic = [torch.__version__, device, processes, threads, uses_bf16(settings["precision"], device != "cpu")]
     checkpoint = _checkpoint(Path(checkpoints), settings, arithmetic, inputs)
-    objective = make_objective(settings["recipe_settings"]["objective"], model.n_genes)
-    training, validation = np.flatnonzero(~held), np.flatnonzero(held)
     done = launch(
         train,
         processes,
@@ -103,6 +113,7 @@ def main(
     libraries, speed = corpus.cells["sample"], done["cells_per_second"]
     record = {
         "n_parameters": n_parameters,
+        **warm_start,
         "n_train_cells": len(training),
         "n_validation_cells": len(validation),
         "trained_on": sorted(libraries[~held].unique()),
@@ -140,6 +151,8 @@ if __name__ == "__main__" and (job := globals().get("snakemake")):
             vocabulary=job.input.vocabulary,
             regulons=job.input.regulons,
             elements=job.input.elements,
+            base=Path(job.input.base).parent if job.input.base else None,
+            sequence=Path(job.input.sequence).parent if job.input.sequence else None,
             settings=job.params.pretrain,
             folder=Path(job.output.weights).parent,
             run=job.output.run,

@@ -12,7 +12,7 @@ import build_regulons
 import link_peaks
 from regulonformer.evaluate.grn import folds_of
 from regulonformer.evaluate.grn_methods import Edges, correlations, log_normalise
-from regulonformer.io.multiome import make_mudata, take_cells
+from regulonformer.io.multiome import make_mudata
 from regulonformer.io.store import read_mudata, read_parquet, write_mudata, write_parquet, write_tsv
 from regulonformer.log import progress, rule_log
 
@@ -71,7 +71,11 @@ def _draw_cells(data, rng):
 def _take(data, rows):
     """Some cells, each under a name of its own even if it comes twice."""
     names = np.array([f"{data.obs_names[row]}:{number}" for number, row in enumerate(rows)], dtype=object)
-    tables = {name: take_cells(data[name][rows], np.ones(len(rows), bool), names) for name in ("rna", "atac")}
+    tables, cells = {}, data.obs_names[rows]
+    for name in ("rna", "atac"):
+        at = data[name].obs_names.get_indexer(cells)
+        tables[name] = data[name][at[at >= 0]].copy()
+        tables[name].obs_names = names[at >= 0]
     return make_mudata(tables, data.obs.iloc[rows].set_axis(names))
 
 

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from regulonformer.errors import InputError
 from regulonformer.evaluate.baselines import EvaluateSettings, predict_baselines
 from regulonformer.evaluate.splits import assign_folds
+from regulonformer.io.multiome import counts_of
 from regulonformer.io.store import open_mudata, write_parquet
 from regulonformer.log import progress, rule_log
 from regulonformer.task_labels import class_labels, learn_from
@@ -48,8 +49,7 @@ def main(
     labelled = np.flatnonzero(labels != "")
     logging.info("%d of %d cells have a label in %s", len(labelled), len(labels), task["column"])
     cells, labels = data.obs.iloc[labelled], labels.iloc[labelled]
-    rna = data["rna"].X[labelled]
-    atac = data["atac"].X[labelled] if "atac" in data.mod else None
+    rna, atac = (counts_of(data, name, cells.index) for name in ("rna", "atac"))
     fold_of = assign_folds(cells, labels, group, folds)
     n_folds, parts = fold_of.attrs["n_folds"], []
     torch.set_num_threads(threads)

@@ -18,7 +18,7 @@ def main(*, multiome, regulons, settings, output):
     Parameters
     ----------
     multiome
-        h5mu file with RNA of all cells.
+        h5mu file. Cells without RNA have no activity and are left out.
     regulons
         Parquet file of edges: source, target, score, sign.
     settings
@@ -40,7 +40,8 @@ def main(*, multiome, regulons, settings, output):
     sizes["repressed"] = edges[repressed].groupby("source").size().reindex(tfs, fill_value=0)
     without = int((sizes["targets"] == sizes["repressed"]).sum())
     logging.info("%d regulons in %d cells; %d have no activated target and an area of 0", len(tfs), len(areas), without)
-    table = ad.AnnData(obs=data.obs, var=sizes.rename_axis("tf"), layers={"aucell": areas, "mean_z": means})
+    cells = data.obs.loc[data["rna"].obs_names]
+    table = ad.AnnData(obs=cells, var=sizes.rename_axis("tf"), layers={"aucell": areas, "mean_z": means})
     table.write_h5ad(output, compression="gzip", compression_opts=1)
 
 

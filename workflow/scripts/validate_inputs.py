@@ -34,6 +34,7 @@ if job := globals().get("snakemake"):
                 "tasks": job.params.tasks,
                 "splits": job.params.splits,
                 "perturbation": job.params.perturbation,
+                "ingest": job.params.ingest,
                 "confidence": job.params.network_confidence,
             },
             results=Path(job.output.verdict).parent,

@@ -2,6 +2,7 @@
 
 import gzip
 
+import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -90,15 +91,61 @@ def test_values_that_are_not_counts(inputs):
 def test_empty_libraries(inputs):
     write_matrix(inputs.matrix, barcodes=[])
     assert "matrix.empty" in inputs.found()
-    write_matrix(inputs.matrix, peaks=[])
-    inputs.samples = [inputs.sample("a", peaks=None, fragments=None)]
-    assert "matrix.no_atac" in inputs.found()
-    write_matrix(inputs.matrix, genes=[], ids=[])
-    assert "matrix.no_genes" in inputs.found()
+    write_matrix(inputs.matrix)
     with h5py.File(inputs.matrix, "a") as file:
         del file["matrix/data"], file["matrix/indices"]
         file["matrix/data"], file["matrix/indices"] = np.empty(0, int), np.empty(0, int)
     assert "matrix.no_counts" in inputs.found()
+
+
+def test_a_library_of_one_modality_is_taken_and_pointed_out_unless_the_sheet_says_so(inputs):
+    alone = {"peaks": None, "fragments": None, "barcode_metrics": None}
+    write_matrix(inputs.matrix, peaks=[])
+    inputs.samples = [inputs.sample("a", **alone)]
+    assert wrong(inputs.found()) == ["matrix.no_atac"]
+    assert "rna into the column modality" in inputs.found()["matrix.no_atac"]["fix"]
+    inputs.samples = [inputs.sample("a", modality="rna", **alone)]
+    assert wrong(inputs.found()) == []
+    write_matrix(inputs.matrix, genes=[], ids=[])
+    inputs.samples = [inputs.sample("a", **alone), inputs.sample("b", modality="atac", **alone)]
+    assert wrong(inputs.found()) == ["genes.none", "matrix.no_genes"]
+    inputs.samples = [inputs.sample("a", modality="atac", **alone)]
+    assert wrong(inputs.found()) == []
+    inputs.samples = [inputs.sample("a", modality="rna", **alone)]
+    assert "matrix.no_modality" in inputs.found()
+
+
+def test_a_library_without_genes_and_peaks_is_refused(inputs):
+    write_matrix(inputs.matrix, feature_type=["Antibody Capture"] * (len(GENES) + len(PEAKS)))
+    inputs.samples = [inputs.sample("a", peaks=None, fragments=None)]
+    found = inputs.found()["matrix.no_modality"]
+    assert found["level"] == "error" and "neither genes nor peaks" in found["message"]
+
+
+def test_genes_and_peaks_may_lie_in_two_files_of_the_same_cells(inputs):
+    peaks = inputs.folder / "peaks.h5"
+    write_matrix(inputs.matrix, peaks=[])
+    write_matrix(peaks, genes=[], ids=[], peaks=[("1", *place) for _, *place in PEAKS[:20]])
+    two = {"peak_matrix": str(peaks), "peaks": None, "fragments": None}
+    inputs.samples = [inputs.sample("a", **two)]
+    assert wrong(inputs.found()) == ["chromosomes.prefix"] and inputs.found()["chromosomes.prefix"]["file"] == str(
+        peaks
+    )
+    inputs.ingest = {"chromosomes": "chr"}
+    assert wrong(inputs.found()) == []
+    assert inputs.verdict()["samples"][0] | {"genes": 30, "peaks": 20} == inputs.verdict()["samples"][0]
+    write_matrix(peaks, genes=[], ids=[], barcodes=[name.replace("-1", "-2") for name in BARCODES])
+    assert "matrix.no_shared_cells" in inputs.found()
+
+
+def test_labels_of_a_matrix_are_known_before_compute_and_so_are_contradictions(inputs):
+    obs = pd.DataFrame({"kind": ["a", "b"] * 20, "state": ["A", "B"] * 20}, index=BARCODES)
+    anndata.AnnData(np.ones((40, 30)), obs, pd.DataFrame(index=GENES)).write_h5ad(inputs.folder / "m.h5ad")
+    inputs.samples = [inputs.sample("a", matrix=str(inputs.folder / "m.h5ad"))]
+    inputs.tasks = {"kind": {"column": "kind"}}
+    assert wrong(inputs.found()) == []
+    inputs.labels.write_text("barcode\tstate\n" + "".join(f"{b}\tA\n" for b in BARCODES))
+    assert "labels.conflict" in wrong(inputs.found())
 
 
 def test_repeated_barcodes_and_other_features(inputs):

@@ -12,6 +12,9 @@ from regulonformer.pretrained import Pretrained, check_regulons, model_of_state
 # Entries of the weights with one row per gene.
 GENE_ROWS = {
     "embedding.gene_vectors.weight",
+    "embedding.gene_vectors.features",
+    "embedding.gene_vectors.has_sequence",
+    "embedding.gene_vectors.own",
     "heads.gene_log_mean",
     "heads.start",
     "heads.floor_log_dispersion",

@@ -13,6 +13,7 @@ from regulonformer.errors import InputError
 from regulonformer.io.store import file_hash, read_json, read_parquet, write_json, write_parquet, write_tsv
 from regulonformer.model.batch import RegulonEdges
 from regulonformer.model.config import ModelConfig
+from regulonformer.model.dynamic import take_dynamic_table
 from regulonformer.model.encoder import Regulonformer
 
 CONFIG, WEIGHTS, VOCABULARY, ELEMENTS = "config.json", "model.safetensors", "vocabulary.tsv", "elements.parquet"
@@ -111,6 +112,7 @@ def model_of_state(sizes: dict, state: dict) -> Regulonformer:
     log_mean_N2 = state["heads.gene_log_mean"]
     config, n_tfs = ModelConfig.from_dict(sizes), int(state["n_tfs"])
     model = Regulonformer(config, len(log_mean_N2), _stored_edges(state), log_mean_N2, n_tfs=n_tfs)
+    take_dynamic_table(model, state)
     model.load_state_dict(state)
     return model.eval()
 

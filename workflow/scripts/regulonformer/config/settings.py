@@ -48,18 +48,46 @@ def load_settings(config: dict, file: str, root: Path) -> tuple[dict, dict, dict
         path.stem: check_settings(read_yaml(path), recipe_schema, str(path))
         for path in sorted((root / "config" / "recipes").glob("*.yaml"))
     }
+    recipes |= _controls(settings["comparison"]["controls"], recipes, recipe_schema, file)
     settings["reference"] = _find_reference(settings["reference"], file, simulated, downloads)
     settings["grn"] = _find_standards(settings["grn"], settings["reference"]["network"], file, downloads)
     markers = _find_optional("drivers/markers", settings["drivers"]["markers"], file, downloads)
     settings["drivers"] |= {"markers": markers}
-    _check_goal(settings, file)
+    _check_names("comparison/recipes", settings["comparison"]["recipes"], recipes, file)
+    for name, task in settings["gene_tasks"].items():
+        # The truth of a simulation is made by the run.
+        path = expand_path(task["file"], file)
+        if not simulated or not path.startswith(f"results/{settings['run']}/simulate/"):
+            _find_optional(f"gene_tasks/{name}/file", path, file, downloads)
+        task["file"] = path
+    _check_goal(settings, samples, file)
     _check_tasks(settings["tasks"], file)
     _check_perturbation(settings["perturbation"], file)
     _check_libraries(settings, samples, file)
     _check_pretraining(settings["pretrain"], samples, recipes, file)
+    _check_sequence(settings, recipes, downloads, file)
     overrides = recipes[settings["pretrain"]["recipe"]] | {"model": settings["pretrain"]["model"]}
     check_settings(overrides, recipe_schema, f"{file}, pretrain")
     return settings, samples, recipes
+
+
+def _controls(controls: dict, recipes: dict, schema: dict, file: str) -> dict:
+    """Recipes that differ from others in some keys of the objective."""
+    found = {}
+    for name, control in controls.items():
+        _check_names(f"comparison/controls/{name}/recipe", [control["recipe"]], recipes, file)
+        if name in recipes:
+            raise InputError(file, f"comparison/controls/{name} is the name of a recipe", "Give it another name")
+        recipe = recipes[control["recipe"]]
+        changed = recipe | {"objective": recipe["objective"] | control["objective"]}
+        found[name] = check_settings(changed, schema, f"{file}, comparison/controls/{name}")
+    return found
+
+
+def _check_names(key: str, names: list[str], recipes: dict, file: str) -> None:
+    """Refuse names of recipes that there are not."""
+    if unknown := [name for name in names if name not in recipes]:
+        raise InputError(file, f"{key} names {', '.join(unknown)}", f"Choose from {', '.join(recipes)}")
 
 
 def _find_reference(reference: dict, file: str, simulated: bool, downloads) -> dict:
@@ -101,15 +129,24 @@ def _check_libraries(settings: dict, samples: dict, file: str) -> None:
         if settings["simulate"]["activate"] and not sample["matrix"].startswith(home):
             problem = f"simulate/activate is true, but sample '{name}' lies at {sample['matrix']}, outside {home}"
             raise InputError(file, problem, "Set simulate: {activate: false} to read your own libraries")
-        if settings["features"]["peaks"] == "macs3" and not sample["fragments"]:
+        if settings["ingest"]["second_modality"] == "unspliced" and (sample["fragments"] or sample["modality"]):
+            told = "fragments" if sample["fragments"] else "a modality"
+            problem = f"ingest/second_modality is unspliced, but sample '{name}' has {told}"
+            raise InputError(file, problem, "Spliced and unspliced counts fill both places: empty that column")
+        if settings["features"]["peaks"] == "macs3" and sample["modality"] != "rna" and not sample["fragments"]:
             problem = f"features/peaks is macs3, but sample '{name}' has no fragment file"
             raise InputError(file, problem, "Give its fragments, or set features: {peaks: auto}")
 
 
-def _check_goal(settings: dict, file: str) -> None:
+def _check_goal(settings: dict, samples: dict, file: str) -> None:
     """Refuse a goal that lacks what it needs."""
     goal, reference = settings["goal"], settings["reference"]
-    if goal != "matrices" and not reference["annotation"]:
+    by_genes = settings["ingest"]["second_modality"] == "unspliced"
+    by_genes |= all(sample["modality"] == "rna" for sample in samples.values())
+    if goal != "matrices" and by_genes and not reference["network"]:
+        problem = "no library has ATAC, and reference/network is not given"
+        raise InputError(file, problem, "Regulons without ATAC come from a network file; or set goal: matrices")
+    if goal != "matrices" and not by_genes and not reference["annotation"]:
         problem = "reference/annotation is not given"
         raise InputError(
             file, problem, "Accessibility of genes needs a GTF, GFF3 or BED of genes; or set goal: matrices"
@@ -150,3 +187,33 @@ def _check_pretraining(pretrain: dict, samples: dict, recipes: dict, file: str) 
     if unknown or (isinstance(holdout, str) and holdout != "auto"):
         fix = f"Name samples of the sheet ({', '.join(samples)}) or write auto"
         raise InputError(file, f"pretrain/holdout names {unknown or holdout!r}", fix)
+    if recipes[recipe]["objective"]["name"] == "fusion" and all(sample["modality"] for sample in samples.values()):
+        problem = f"stage 2 of the recipe {recipe} needs cells with RNA and ATAC, and no library has both"
+        raise InputError(file, problem, "Add a library of both, or choose another recipe, such as regulon")
+
+
+def _check_sequence(settings: dict, recipes: dict, downloads, file: str) -> None:
+    """Refuse dynamic tokens and variants without a genome, peaks and a model to take up; expand their paths."""
+    variants, sequence = settings["variants"], settings["sequence"]
+    variants["file"] = _find_optional("variants/file", variants["file"], file, downloads)
+    sequence["encoder"] = expand_path(sequence["encoder"], file)
+    if sequence["encoder"] and not Path(sequence["encoder"], "config.json").is_file():
+        problem = f"sequence/encoder {sequence['encoder']} is no model folder: it has no config.json"
+        raise InputError(file, problem, "Name a model folder of transformers, or leave it out to train a network")
+    recipe = settings["pretrain"]["recipe"]
+    objective = recipes[recipe]["objective"]
+    is_dynamic = objective["name"] == "dynamic"
+    if not (is_dynamic or variants["file"]):
+        return
+    what = f"pretrain/recipe {recipe}" if is_dynamic else "variants/file"
+    missing = [key for key in ("fasta", "annotation") if not settings["reference"][key]]
+    if missing:
+        problem = f"{what} makes gene vectors of DNA sequence, but reference/{missing[0]} is not given"
+        raise InputError(file, problem, f"Give reference/{missing[0]}, or choose a recipe with static gene vectors")
+    if settings["ingest"]["second_modality"] == "unspliced":
+        problem = f"{what} reads the sequence of peaks, but the libraries have none (ingest/second_modality)"
+        raise InputError(file, problem, "Give libraries with ATAC, or choose a recipe with static gene vectors")
+    base = recipes.get(objective.get("base"))
+    if is_dynamic and (base is None or base["objective"]["name"] == "dynamic"):
+        problem = f"recipe {recipe} takes up the recipe {objective['base']!r}, which is none with static gene vectors"
+        raise InputError(file, problem, "Name another recipe in objective.base")

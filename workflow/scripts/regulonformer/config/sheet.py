@@ -1,4 +1,4 @@
-"""The sample sheet: one row per 10x Multiome library, with paths resolved and checked."""
+"""The sample sheet: one row per library, with paths resolved and checked."""
 
 import csv
 import os
@@ -8,17 +8,22 @@ from pathlib import Path
 from regulonformer.errors import InputError
 from regulonformer.io.mex import MTX_NAMES
 
-# Names that Cell Ranger ARC gives to the files and folders of `outs/`, best first.
+# Names that Cell Ranger ARC, Cell Ranger and Cell Ranger ATAC give to the files and folders of `outs/`, best first.
 OUTS = {
-    "matrix": ("filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix"),
-    "fragments": ("atac_fragments.tsv.gz",),
-    "peaks": ("atac_peaks.bed",),
+    "matrix": ("filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix", "filtered_peak_bc_matrix.h5"),
+    "fragments": ("atac_fragments.tsv.gz", "fragments.tsv.gz"),
+    "peaks": ("atac_peaks.bed", "peaks.bed"),
     "barcode_metrics": ("per_barcode_metrics.csv",),
 }
-FILES = (*OUTS, "labels")
+FILES = (*OUTS, "peak_matrix", "labels")
+# Files that tell of ATAC alone: a library that is RNA only has none of them.
+ATAC_FILES = ("fragments", "peaks", "barcode_metrics", "peak_matrix")
+MODALITIES = ("", "rna", "atac")
+# Layouts that may hold labels in a table of cells.
+WITH_CELL_TABLE = (".h5ad", ".h5mu")
 RENAMED = {"matrix_h5": "matrix"}
 DESCRIBING = ("donor", "batch", "condition")
-KNOWN = ("sample", "outs", "genome", *FILES, *DESCRIBING)
+KNOWN = ("sample", "outs", "genome", "modality", *FILES, *DESCRIBING)
 SAMPLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -52,8 +57,9 @@ def read_samples(path: str, simulated: bool = False, downloads=()) -> list[dict]
     Parameters
     ----------
     path
-        TSV with the columns `sample`, `outs` (or explicit `matrix`, `fragments`, `peaks`, `barcode_metrics`),
-        `genome`, and optional `donor`, `batch`, `condition`, `labels`; further columns become cell metadata.
+        TSV with the columns `sample`, `outs` (or explicit `matrix`, `peak_matrix`, `fragments`, `peaks`,
+        `barcode_metrics`), `genome`, and optional `modality`, `donor`, `batch`, `condition`, `labels`; further columns
+        become cell metadata.
     simulated
         Whether the libraries are yet to be simulated, so that their files need not exist.
     downloads
@@ -107,23 +113,40 @@ def _read_row(row: dict, path: str, simulated: bool, downloads) -> dict:
         raise InputError(
             path, f"sample name {name!r}", "Use letters, digits, '_', '-' and '.' only, starting with a letter or digit"
         )
-    files = _find_files(cells, where, simulated, downloads)
+    modality = cells.get("modality", "").lower()
+    if modality not in MODALITIES:
+        fix = "Write rna or atac for a library of which that modality alone counts, or leave it empty"
+        raise InputError(where, f"modality is {cells['modality']!r}", fix)
+    files = _find_files(cells, where, simulated, downloads, modality)
     describing = {key: cells.get(key) or (name if key == "donor" else "") for key in DESCRIBING}
     further = {key: value for key, value in sorted(cells.items()) if key not in KNOWN}
-    return {"sample": name, "genome": cells.get("genome", ""), **files, **describing, **further}
+    row = {"sample": name, "genome": cells.get("genome", ""), "modality": modality}
+    return {**row, **files, **describing, **further}
 
 
-def _find_files(cells: dict, where: str, simulated: bool, downloads) -> dict:
+def may_have_label(sample: dict, column: str) -> bool:
+    """Whether cells of a library may have a value in a column: by the sheet, a labels file, or the matrix's own table.
+
+    Folds and transfer are planned before any file is read.
+    """
+    matrices = [sample.get(key) or "" for key in ("matrix", "peak_matrix")]
+    return bool(sample.get(column) or sample["labels"] or any(path.endswith(WITH_CELL_TABLE) for path in matrices))
+
+
+def _find_files(cells: dict, where: str, simulated: bool, downloads, modality: str) -> dict:
     """Resolve the files of one library: explicit columns first, then `outs/`."""
+    if modality == "rna" and (told := next((key for key in ATAC_FILES if cells.get(key)), None)):
+        raise InputError(where, f"modality is rna, but {told} is given", f"Empty the column modality, or {told}")
     outs = expand_path(cells.get("outs"), where)
     if outs and not is_there(outs, simulated, downloads):
         raise InputError(
             where, f"outs folder {outs} does not exist", "Check the path; it is relative to the working directory"
         )
-    files = {key: _find_file(key, cells, outs, where, simulated, downloads) for key in FILES}
+    wanted = [key for key in FILES if modality != "rna" or key not in ATAC_FILES]
+    files = dict.fromkeys(FILES) | {key: _find_file(key, cells, outs, where, simulated, downloads) for key in wanted}
     if not files["matrix"]:
         missing = f"{outs} holds no {' or '.join(OUTS['matrix'])}" if outs else "neither outs nor matrix is given"
-        raise InputError(where, missing, "Give the folder that Cell Ranger ARC names 'outs', or the column matrix")
+        raise InputError(where, missing, "Give the folder that Cell Ranger names 'outs', or the column matrix")
     if files["fragments"] and not is_there(files["fragments"] + ".tbi", simulated, downloads):
         raise InputError(
             files["fragments"], "the fragment file has no index (.tbi)", f"Run: tabix -p bed {files['fragments']}"
@@ -136,13 +159,13 @@ def _find_file(key: str, cells: dict, outs: str | None, where: str, simulated: b
     given = expand_path(cells.get(key), where)
     places = [given] if given else [f"{outs.rstrip('/')}/{name}" for name in OUTS.get(key, ())] if outs else []
     for place in places:
-        inside = [f"{place.rstrip('/')}/{name}" for name in MTX_NAMES] if key == "matrix" else []
+        inside = [f"{place.rstrip('/')}/{name}" for name in MTX_NAMES] if key in ("matrix", "peak_matrix") else []
         for file in (place, *inside):
             if simulated or file in downloads or Path(file).is_file():
                 return file
     if given:
         problem = f"{key} file {given} does not exist"
         if Path(given).is_dir():
-            problem = f"{key} {given} is a folder" + (" without matrix.mtx" if key == "matrix" else "")
+            problem = f"{key} {given} is a folder" + (" without matrix.mtx" if "matrix" in key else "")
         raise InputError(where, problem, "Check the path; it is relative to the working directory")
     return None

@@ -77,12 +77,15 @@ def principal_components(counts: sp.csr_matrix, library: np.ndarray, n_component
     n_components
         Components wanted; columns are zeros where the data have fewer.
     """
+    n_genes = counts.shape[1]
+    if not counts.shape[0]:  # no cell has this modality
+        return Components(*np.zeros((2, n_genes, n_components)), np.zeros(n_genes))
     values = (sp.diags(TARGET_SUM / np.maximum(library, 1.0)) @ counts.astype(np.float64)).log1p().tocsr()
     mean = np.asarray(values.mean(0)).ravel()
     variance = np.asarray(values.multiply(values).mean(0)).ravel() - mean**2
     scale = np.sqrt(np.maximum(variance, 0)) + SCALE_OFFSET
     scaled = (values @ sp.diags(1 / scale)).tocsr()
-    loadings, projection = (np.zeros((counts.shape[1], n_components)) for _ in range(2))
+    loadings, projection = (np.zeros((n_genes, n_components)) for _ in range(2))
     found = min(n_components, min(scaled.shape) - 1)
     if found > 0 and scaled.nnz:
         fit = PCA(found, svd_solver="arpack", random_state=0).fit(scaled)

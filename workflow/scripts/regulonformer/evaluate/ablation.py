@@ -13,8 +13,11 @@ from regulonformer.corpus.loader import stream
 from regulonformer.corpus.sampler import length_sorted
 from regulonformer.corpus.vocabulary import regulon_edges
 from regulonformer.evaluate.grn_methods import shuffled_edges
+from regulonformer.gene_names import GeneNames
+from regulonformer.io.gene_lists import read_aliases
 from regulonformer.model.encoder import pick
 from regulonformer.model.pooling import FreePooling
+from regulonformer.prior.network import fit_to_genes, read_network
 
 REFERENCE = "prior"
 VARIANTS = (REFERENCE, "shuffled", "none", "no_layers", "no_path", "dense", "bf16", "full_rank")
@@ -158,6 +161,26 @@ def pooling_influence(model) -> np.ndarray:
     return (weights_NS * (weights_NS > 0).sum(0)).cpu().float().numpy()
 
 
+def known_edges(truth_grn, gold, vocabulary: pd.DataFrame, aliases) -> pd.DataFrame:
+    """Source and target of known edges, in the spelling of the vocabulary.
+
+    Parameters
+    ----------
+    truth_grn, gold
+        The simulator's truth, or else a network file; None where there is neither, and then there are no edges.
+    vocabulary
+        Token list.
+    aliases
+        Table of other names of genes, or None.
+    """
+    if truth_grn:
+        return pd.read_csv(truth_grn, sep="\t")[["source", "target"]]
+    if gold:
+        names = GeneNames(vocabulary["symbol"], vocabulary["gene_id"], read_aliases(aliases) if aliases else None)
+        return fit_to_genes(read_network(gold, list("ABCDE"))[0], names, gold, True)[0][["source", "target"]]
+    return pd.DataFrame(columns=["source", "target"], dtype=str)
+
+
 class TrueEdges:
     """Known TF-gene edges among the genes of a vocabulary.
 
@@ -184,11 +207,14 @@ class TrueEdges:
         self.judged = names.to_numpy()[:, None] != self.tfs.to_numpy()[None]
         self.truth = truth[self.judged]
 
-    def auprc(self, influence: np.ndarray, slot_tfs: list[str]) -> float:
-        """Area under the precision-recall curve (average precision) of genes x slots; a TF without slot comes last."""
+    def scores(self, influence: np.ndarray, slot_tfs: list[str]) -> np.ndarray:
+        """Score of every judged pair, of genes x slots; a TF without slot comes last."""
         slot = pd.Index(slot_tfs).get_indexer(self.tfs)
-        scores = np.where(slot >= 0, influence[self.genes][:, slot], influence.min() - 1)
-        return float(average_precision_score(self.truth, scores[self.judged]))
+        return np.where(slot >= 0, influence[self.genes][:, slot], influence.min() - 1)[self.judged]
+
+    def auprc(self, influence: np.ndarray, slot_tfs: list[str]) -> float:
+        """Area under the precision-recall curve (average precision) of genes x slots."""
+        return float(average_precision_score(self.truth, self.scores(influence, slot_tfs)))
 
 
 def over_seeds(table: pd.DataFrame, confidence: float, reference: str = REFERENCE) -> pd.DataFrame:

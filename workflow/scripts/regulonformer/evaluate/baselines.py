@@ -90,7 +90,7 @@ def predict_baselines(
     Parameters
     ----------
     rna
-        Cells x genes counts (csr).
+        Cells x genes counts (csr), or None without that modality.
     atac
         Cells x peaks counts (csr), or None without that modality.
     labels
@@ -131,7 +131,7 @@ def predict_baselines(
                     found = _best(fitted.predict_proba(spaces[space][test]), classes)
                     same = [seed] if baseline.seeded else seeds
                     yield from ((baseline.name.format(space), s, *found) for s in same)
-    if "scanvi" in settings.baselines:
+    if "scanvi" in settings.baselines and rna is not None:
         yield from _scanvi(rna, labels, test, classes, settings, seeds, samples)
 
 

@@ -149,7 +149,7 @@ def _same_for_all(edges: Edges, gene: np.ndarray, value) -> np.ndarray:
     return np.tile(best, (len(edges.tfs), 1))
 
 
-def shuffled_edges(table: pd.DataFrame, *, seed: int, swaps_per_edge: int = 10) -> pd.DataFrame:
+def shuffled_edges(table: pd.DataFrame, *, seed: int, swaps_per_edge: int = 10, forbidden=frozenset()) -> pd.DataFrame:
     """Rewire an edge table so that every TF and every gene keeps its number of edges.
 
     Two edges swap their targets unless that makes an edge twice or of a TF with itself (Maslov and Sneppen 2002,
@@ -163,6 +163,8 @@ def shuffled_edges(table: pd.DataFrame, *, seed: int, swaps_per_edge: int = 10) 
         Seed of the swaps.
     swaps_per_edge
         Swaps tried per edge.
+    forbidden
+        Pairs (source, target) that no swap may make.
     """
     source, target = table["source"].to_numpy(object), table["target"].to_numpy(object).copy()
     present = set(zip(source, target, strict=True))
@@ -170,7 +172,7 @@ def shuffled_edges(table: pd.DataFrame, *, seed: int, swaps_per_edge: int = 10) 
     pairs = rng.integers(len(table), size=(swaps_per_edge * len(table), 2))
     for i, j in pairs:
         first, second = (source[i], target[j]), (source[j], target[i])
-        if first in present or second in present or first[0] == first[1] or second[0] == second[1]:
+        if {first, second} & present or first[0] == first[1] or second[0] == second[1] or {first, second} & forbidden:
             continue
         present -= {(source[i], target[i]), (source[j], target[j])}
         present |= {first, second}

@@ -52,7 +52,9 @@ class PerturbedCells:
         donor = choose_group(self.cells)
         self.donor = (self.cells[donor].astype(str) if donor else sample).to_numpy()
         self.embedding = ad.read_h5ad(embedding)[self.cells.index].X
-        self.activity = ad.read_h5ad(activity)[self.cells.index]
+        activity = ad.read_h5ad(activity)
+        # Cells without RNA have none; they have no label either, so that any cell may stand in their row.
+        self.activity = activity[np.maximum(activity.obs_names.get_indexer(self.cells.index), 0)]
         shifts = ad.read_h5ad(shifts)
         self.shifts = shifts[shifts.obs["direction"] == settings["direction"]]
         self.tfs = pd.Index(self.shifts.obs["tf"].unique())

@@ -12,7 +12,7 @@ def components(rna, atac, train: np.ndarray, settings, seed: int) -> dict[str, n
     Parameters
     ----------
     rna, atac
-        Counts, cells x genes and cells x peaks; no ATAC: None.
+        Counts, cells x genes and cells x peaks; None for one that no cell has. A cell that lacks one has an empty row.
     train
         (N,) bool.
     settings
@@ -25,9 +25,13 @@ def components(rna, atac, train: np.ndarray, settings, seed: int) -> dict[str, n
     dict of str to numpy.ndarray
         Name to (N, K).
     """
-    spaces = {"PCA(RNA)": RnaPca(settings.pca_components, settings.n_top_genes, seed).fit(rna[train]).transform(rna)}
+    spaces = {}
+    if rna is not None:
+        pca = RnaPca(settings.pca_components, settings.n_top_genes, seed)
+        spaces["PCA(RNA)"] = pca.fit(rna[train]).transform(rna)
     if atac is not None:
         spaces["LSI(ATAC)"] = AtacLsi(settings.pca_components, seed).fit(atac[train]).transform(atac)
+    if len(spaces) == 2:
         spaces["PCA(RNA)+LSI(ATAC)"] = np.hstack([spaces["PCA(RNA)"], spaces["LSI(ATAC)"]])
     return spaces
 
@@ -53,12 +57,15 @@ def raw_features(rna, atac, train: np.ndarray, settings, seed: int = 0) -> dict[
         `raw(RNA)`, and with ATAC `raw(ATAC)` and `raw(RNA+ATAC)`: cells x features. The mean training cell has length
         1 in each modality.
     """
-    values = log_normalise(rna)
-    spaces = {"raw(RNA)": _unit_length(values[:, highly_variable(values[train], settings.n_top_genes)], train)}
+    spaces = {}
+    if rna is not None:
+        values = log_normalise(rna)
+        spaces["raw(RNA)"] = _unit_length(values[:, highly_variable(values[train], settings.n_top_genes)], train)
     if atac is not None:
         open_in = atac[train].getnnz(0)
         peaks = np.argsort(-open_in, kind="stable")[: min(settings.n_top_peaks, (open_in > 0).sum())]
         spaces["raw(ATAC)"] = _unit_length(log_normalise(atac)[:, np.sort(peaks)], train)
+    if len(spaces) == 2:
         spaces["raw(RNA+ATAC)"] = sparse.hstack([spaces["raw(RNA)"], spaces["raw(ATAC)"]], format="csr")
     return spaces
 

@@ -31,10 +31,13 @@ def read_h5ad_names(path) -> Contents:
     return Contents("h5ad", barcodes, features, [])
 
 
-def read_h5ad_counts(path, contents: Contents) -> sparse.csr_matrix:
-    """Counts of an h5ad file: layers["counts"] if there is one, else X."""
+def read_h5ad_counts(path, contents: Contents, *, raw: bool = True, layer: str | None = None) -> sparse.csr_matrix:
+    """Counts of an h5ad file: of a layer, or of layers["counts"] if there is one, else X; any values unless `raw`."""
     with h5py.File(path) as file:
-        return _read_counts(path, file)
+        if layer and f"layers/{layer}" not in file:
+            fix = "Give an h5ad with layers['spliced'] and layers['unspliced'], or set ingest/second_modality"
+            raise InputError(path, f"has no layers[{layer!r}]", f"{fix}: accessibility")
+        return _read_counts(path, file, raw, layer)
 
 
 def read_h5mu_names(path) -> Contents:
@@ -49,17 +52,42 @@ def read_h5mu_names(path) -> Contents:
     return Contents("h5mu", [name for name in counted[0] if name in shared], features, notes)
 
 
-def read_h5mu_counts(path, contents: Contents) -> sparse.csr_matrix:
-    """Counts of the modalities with genes or peaks, side by side; the columns of others stay empty."""
+def read_h5mu_counts(path, contents: Contents, *, raw: bool = True) -> sparse.csr_matrix:
+    """Counts (any values unless `raw`) of the modalities with genes or peaks, side by side; others stay empty."""
     blocks = []
     with h5py.File(path) as file:
         for name, group in file["mod"].items():
             barcodes, features = _read_names(group, _modality_type(name))
             if _is_counted(features):
-                blocks.append((barcodes, _read_counts(path, group)))
+                blocks.append((barcodes, _read_counts(path, group, raw)))
             else:
                 blocks.append((barcodes, sparse.csr_matrix((len(barcodes), len(features)), dtype=np.int32)))
     return stack(path, blocks, contents.barcodes)
+
+
+def read_cell_table(path) -> pd.DataFrame | None:
+    """Columns of `obs` as text, "" where a value is missing; the first table that has a column wins in an h5mu.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        By barcode; None where a file, of whatever layout, has no such table.
+    """
+    if not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path) as file:
+        groups = [file, *(file["mod"].values() if "mod" in file else ())]
+        tables = [read_elem(group["obs"]) for group in groups if "obs" in group]
+    if not tables:
+        return None
+    found = pd.DataFrame(index=tables[0].index.astype(str))
+    for table in tables:
+        # A barcode that is there twice is refused where counts are read.
+        table = table[~table.index.duplicated()].set_axis(table.index[~table.index.duplicated()].astype(str))
+        for name in [str(name) for name in table if str(name) not in found]:
+            values = table[name].reindex(found.index).astype(object)
+            found[name] = values.where(values.notna(), "").astype(str)
+    return found
 
 
 def read_places(path) -> pd.DataFrame | None:
@@ -120,11 +148,12 @@ def _text(element) -> pd.Series:
     return values.where(values.notna(), "").astype(str)
 
 
-def _read_counts(path, group: h5py.Group) -> sparse.csr_matrix:
-    key = "layers/counts" if "layers/counts" in group else "X"
+def _read_counts(path, group: h5py.Group, raw: bool, layer: str | None = None) -> sparse.csr_matrix:
+    key = f"layers/{layer or 'counts'}"
+    key = key if key in group else "X"
     if key not in group:
         raise InputError(path, "has neither X nor layers['counts']", "Write the raw counts to layers['counts']")
     matrix = read_elem(group[key])
     if sparse.issparse(matrix):
         matrix.check_format(full_check=True)  # before a conversion that trusts it
-    return finish(path, sparse.csr_matrix(matrix))
+    return finish(path, sparse.csr_matrix(matrix), raw=raw)

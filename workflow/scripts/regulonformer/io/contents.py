@@ -55,12 +55,22 @@ def as_counts(path, values: np.ndarray) -> np.ndarray:
     if wrong.any():
         first = values[np.argmax(wrong)]
         fix = "Give raw counts, not normalised values; in h5ad and h5mu they may lie in layers['counts']"
+        fix += ". Where only log1p of scaled counts is left, set ingest/counts: recover"
         raise InputError(path, f"holds {first}, which is not a count ({wrong.sum()} of {len(values)} values)", fix)
     return counts
 
 
-def finish(path, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+def finish(path, matrix: sparse.csr_matrix, *, raw: bool = True) -> sparse.csr_matrix:
     """Check a sparse matrix as a file gave it, and make it int32 with sorted columns and without stored zeros.
+
+    Parameters
+    ----------
+    path
+        File to name in errors.
+    matrix
+        Changed in place.
+    raw
+        Whether values must be counts; else they stay as they are.
 
     Raises
     ------
@@ -68,7 +78,8 @@ def finish(path, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
         If values are not counts, or an entry is stored twice.
     """
     matrix.check_format(full_check=True)
-    matrix.data = as_counts(path, matrix.data)
+    if raw:
+        matrix.data = as_counts(path, matrix.data)
     matrix.sort_indices()
     if not matrix.has_canonical_format:
         raise InputError(path, "holds a count twice for one barcode and feature", "Write the matrix again")

@@ -1,4 +1,4 @@
-"""Read the counts of one library, or only its names, from any layout that users have."""
+"""Read the counts in one file, or only its names, from any layout that users have."""
 
 import logging
 import re
@@ -14,7 +14,8 @@ import pandas as pd
 from regulonformer.errors import InputError
 from regulonformer.io import anndata_files, mex, tenx
 from regulonformer.io.contents import GENES, PEAKS, Contents, check_barcodes, check_unique
-from regulonformer.io.peaks import normalise_names, parse_names
+from regulonformer.io.peaks import normalise_names, parse_names, with_chr
+from regulonformer.io.recover import presence, recover_counts
 
 
 class MatrixHeader(NamedTuple):
@@ -52,7 +53,7 @@ class TenxMatrix(NamedTuple):
     ----------
     rna
         AnnData, barcodes x genes, csr int32 counts; var index = unique symbol; var: gene_id (the symbol, where the
-        file has no id) and, where the file has gene intervals, chrom, start, end.
+        file has no id) and, where the file has gene intervals, chrom, start, end. None where the file has no genes.
     atac
         AnnData, barcodes x peaks, csr int32 counts; var index "chr-start-end"; var: chrom, start, end.
         None where the file has no peaks.
@@ -60,7 +61,7 @@ class TenxMatrix(NamedTuple):
         What was renamed or left out, in words.
     """
 
-    rna: object
+    rna: object | None
     atac: object | None
     notes: list[str]
 
@@ -111,41 +112,58 @@ def read_header(path, genome: str | None = None) -> MatrixHeader:
     )
 
 
-def read_counts(path, *, genome: str | None = None) -> TenxMatrix:
-    """Read the counts of one library of any layout, split by modality.
+def read_counts(
+    path, *, genome: str | None = None, recover: bool = False, layer: str | None = None, add_chr: bool = False
+) -> TenxMatrix:
+    """Read the counts of a file of any layout, split by modality.
 
     Features may come in any order: only their type decides what is a gene and what is a peak.
 
     Parameters
     ----------
     path
-        10x HDF5 (v3, or v2 with RNA only), 10x MEX (the folder or its matrix.mtx), h5mu, or h5ad (RNA, or both
-        modalities with `var["feature_types"]`). In h5mu and h5ad layers["counts"] goes before X.
+        10x HDF5 (v3, or v2 with RNA only), 10x MEX (the folder or its matrix.mtx), h5mu, or h5ad (genes, peaks, or both
+        with `var["feature_types"]`). In h5mu and h5ad layers["counts"] goes before X.
     genome
         Which genome to keep of a matrix that has several; of no meaning for others.
+    recover
+        Whether to bring normalised values of h5mu and h5ad back to counts (`regulonformer.io.recover`).
+    layer
+        Layer of an h5ad to read in place of its counts.
+    add_chr
+        Whether to name chromosomes of peaks as UCSC does (`regulonformer.io.peaks.with_chr`).
 
     Raises
     ------
     InputError
-        If the file is unreadable, or has no barcodes, no genes, several genomes of which none is `genome`, a barcode,
-        gene id or peak twice, or values that are not counts.
+        If the file is unreadable, or has no barcodes, neither genes nor peaks, several genomes of which none is
+        `genome`, a barcode, gene id or peak twice, or values that are not counts.
     """
     with _readable(path):
         file = _file(path)
         layout = _layout(file)
         contents = layout.read_names(file)
         _check_names(path, contents)
-        counts = layout.read_counts(file, contents)
+        counts = layout.read_counts(file, contents, **_options(path, layout, recover, layer))
         if counts.shape != (len(contents.barcodes), len(contents.features)):
             names = f"{len(contents.barcodes)} barcodes and {len(contents.features)} features"
             raise InputError(path, f"has {counts.shape} counts, but names {names}", "Write the matrix again")
     features, notes = _one_genome(path, contents.features, genome)
     notes = [*contents.notes, *notes]
     notes += [f"{n} features of type {kind!r} were left out" for kind, n in _other_types(features).items()]
-    rna = _genes(path, counts, contents.barcodes, features[features["type"] == GENES], notes)
-    peaks = features[features["type"] == PEAKS]
-    atac = _peaks(path, counts, contents.barcodes, peaks) if len(peaks) else None
-    logging.info("%s, %s: %d barcodes, %d genes, %d peaks", path, contents.layout, *rna.shape, len(peaks))
+    genes, peaks = features[features["type"] == GENES], features[features["type"] == PEAKS]
+    if add_chr:
+        peaks = peaks.assign(name=with_chr(peaks["name"]).to_numpy())
+    if genes.empty and peaks.empty:
+        raise InputError(path, "no gene or peak of this genome", "Check the column genome of the sample sheet")
+    in_genes, in_peaks = counts[:, genes.index], counts[:, peaks.index]
+    if recover:
+        (in_genes, more), (in_peaks, told) = recover_counts(path, in_genes), presence(path, in_peaks)
+        notes += more + told
+    rna = _genes(path, in_genes, contents.barcodes, genes, notes) if len(genes) else None
+    atac = _peaks(path, in_peaks, contents.barcodes, peaks) if len(peaks) else None
+    sizes = len(contents.barcodes), len(genes), len(peaks)
+    logging.info("%s, %s: %d barcodes, %d genes, %d peaks", path, contents.layout, *sizes)
     for note in notes:
         logging.info("%s: %s", path, note)
     return TenxMatrix(rna, atac, notes)
@@ -200,12 +218,22 @@ def _layout(file) -> _Layout:
     raise InputError(file, "not a count matrix of a known layout", fix)
 
 
+def _options(path, layout: _Layout, recover: bool, layer: str | None) -> dict:
+    """What a layout is asked for besides: 10x files hold counts alone, and h5ad alone has layers."""
+    if layer and layout is not _H5AD:
+        fix = "Give an h5ad with layers spliced and unspliced, or set ingest/second_modality: accessibility"
+        raise InputError(path, f"is no h5ad, and so has no layers[{layer!r}]", fix)
+    options = {"raw": False} if recover and layout in (_H5AD, _H5MU) else {}
+    return options | ({"layer": layer} if layer else {})
+
+
 def _check_names(path, contents: Contents) -> None:
     if not contents.barcodes:
         raise InputError(path, "the matrix has no barcodes", "Leave this library out of the sample sheet")
     check_barcodes(path, contents.barcodes)
-    if not (contents.features["type"] == GENES).any():
-        raise InputError(path, "no feature of type 'Gene Expression'", "Give the matrix with both modalities")
+    if not contents.features["type"].isin([GENES, PEAKS]).any():
+        fix = "Give a matrix with genes, peaks or both"
+        raise InputError(path, "no feature of type 'Gene Expression' or 'Peaks'", fix)
 
 
 def _genomes(features: pd.DataFrame) -> list[str]:
@@ -231,18 +259,16 @@ def _one_genome(path, features: pd.DataFrame, genome: str | None) -> tuple[pd.Da
     return kept, [f"{len(features) - len(kept)} features of other genomes than {genome} were left out"]
 
 
-def _table(counts, barcodes: list[str], var: pd.DataFrame, columns):
+def _table(counts, barcodes: list[str], var: pd.DataFrame):
     import anndata
 
-    return anndata.AnnData(counts[:, columns], obs=pd.DataFrame(index=pd.Index(barcodes, dtype=object)), var=var)
+    return anndata.AnnData(counts, obs=pd.DataFrame(index=pd.Index(barcodes, dtype=object)), var=var)
 
 
 def _genes(path, counts, barcodes: list[str], genes: pd.DataFrame, notes: list[str]):
     """RNA table with unique symbols; how many were renamed is noted."""
     from anndata.utils import make_index_unique
 
-    if genes.empty:
-        raise InputError(path, "no gene of this genome", "Check the column genome of the sample sheet")
     check_unique(path, "gene id", genes.loc[genes["id"] != "", "id"], "Keep one row per gene in the matrix")
     symbols = pd.Index(genes["name"].to_numpy(), dtype=object)
     if renamed := int(symbols.duplicated().sum()):
@@ -255,7 +281,7 @@ def _genes(path, counts, barcodes: list[str], genes: pd.DataFrame, notes: list[s
     if (place["chrom"] != "").any():
         var[["chrom", "start", "end"]] = place.to_numpy()
         var[["start", "end"]] = var[["start", "end"]].astype(np.int64)
-    return _table(counts, barcodes, var, genes.index)
+    return _table(counts, barcodes, var)
 
 
 def _peaks(path, counts, barcodes: list[str], peaks: pd.DataFrame):
@@ -263,4 +289,4 @@ def _peaks(path, counts, barcodes: list[str], peaks: pd.DataFrame):
     names = normalise_names(peaks["name"])
     check_unique(path, "peak", names, "Remove the repeated peaks from the matrix")
     var = parse_names(names, where=path).set_axis(pd.Index(names, dtype=object))
-    return _table(counts, barcodes, var, peaks.index)
+    return _table(counts, barcodes, var)

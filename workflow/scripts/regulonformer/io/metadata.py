@@ -7,7 +7,19 @@ import pandas as pd
 from regulonformer.errors import UNREADABLE, InputError
 
 SAMPLE_COLUMNS = ("sample", "donor", "batch", "condition")
-FILE_COLUMNS = ("outs", "matrix", "fragments", "peaks", "barcode_metrics", "labels", "genome")
+FILE_COLUMNS = (
+    "outs",
+    "matrix",
+    "peak_matrix",
+    "fragments",
+    "peaks",
+    "barcode_metrics",
+    "labels",
+    "genome",
+    "modality",
+)
+# What the sheet always says of a library; a matrix's own columns of these names are kept beside them.
+OF_LIBRARY = ("sample", "barcode", "donor")
 # Columns that the ingest writes itself, and names that a table of cells cannot have in h5ad or parquet.
 RESERVED_COLUMNS = (
     *("n_counts_rna", "n_genes", "pct_mito", "pct_ribo", "n_counts_atac", "n_peaks"),
@@ -98,6 +110,46 @@ def join_labels(cells: pd.DataFrame, path) -> tuple[pd.DataFrame, list[str]]:
         if name != column:
             notes.append(_renamed("labels", column, name))
         cells = cells.assign(**{name: values})
+    return cells, notes
+
+
+def join_own_labels(cells: pd.DataFrame, own: pd.DataFrame, path) -> tuple[pd.DataFrame, list[str]]:
+    """Add the columns of a matrix's own table of cells, as if they stood in a labels file.
+
+    Columns that the ingest measures itself (`RESERVED_COLUMNS`) are left out; sample, barcode and donor are stored as
+    "label_{column}".
+
+    Parameters
+    ----------
+    cells
+        Table from `sample_table` or `join_labels`.
+    own
+        Text columns by barcode.
+    path
+        Matrix, to name in errors.
+
+    Raises
+    ------
+    InputError
+        If sample sheet or labels say something else of a cell.
+    """
+    measured = [name for name in own if name in RESERVED_COLUMNS]
+    notes = [f"obs: columns {', '.join(measured)} are left out, because the ingest measures them"] if measured else []
+    table = own.drop(columns=measured).reindex(cells["barcode"]).set_axis(cells.index).fillna("").replace(NO_LABEL, "")
+    taken = []
+    for column in table:
+        name = _free_name(column, cells) if column in OF_LIBRARY else column
+        known, values = cells.get(name, pd.Series("", cells.index)), table[column]
+        differs = (known != "") & (values != "") & (known != values)
+        if differs.any():
+            cell = differs.idxmax()
+            problem = f"obs[{column!r}] of {int(differs.sum())} cells is not what sample sheet or labels say"
+            problem += f"; first {cells.loc[cell, 'barcode']!r}: {values[cell]!r}, there {known[cell]!r}"
+            raise InputError(path, problem, "Correct one of them, or rename the column of one")
+        cells = cells.assign(**{name: known.where(known != "", values)})
+        taken.append(name)
+    if taken:
+        notes.append(f"obs: columns {', '.join(taken)} of the matrix were taken as labels")
     return cells, notes
 
 

@@ -1,7 +1,8 @@
-"""Make a MuData of modalities with the same cells."""
+"""MuData of modalities, each of which holds the cells that it was measured in."""
 
 import warnings
 
+from regulonformer.io.rows import read_rows
 from regulonformer.io.store import write_mudata
 
 # gzip, because h5py's lzf gives other bytes each time; chunks that hold the counts of some dozen cells.
@@ -10,14 +11,15 @@ BLOCK_STORAGE = STORAGE | {"chunks": (2**16,)}
 
 
 def make_mudata(tables: dict, obs):
-    """Put modalities of the same cells, in the same order, under one cell table.
+    """Put modalities under one cell table.
 
     Parameters
     ----------
     tables
-        Modality -> AnnData.
+        Modality -> AnnData of the cells that have it.
     obs
-        Cell table of the whole; written as it is, and not copied to the modalities.
+        Cell table of the whole, not copied to the modalities. Its cells come in the order of the first modality, then
+        what the others add.
 
     Returns
     -------
@@ -31,6 +33,35 @@ def make_mudata(tables: dict, obs):
         data = mudata.MuData(tables)
     data.obs = obs.loc[data.obs_names].rename_axis(None)
     return data
+
+
+def counts_of(data, modality: str, cells):
+    """Counts of cells in one modality; cells that were not measured in it have an empty row.
+
+    Parameters
+    ----------
+    data
+        MuData, its matrices on disk or in memory.
+    modality
+        Name of the modality.
+    cells
+        Names of cells.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix or None
+        Cells x features; None where the data do not have the modality, or none of the cells does.
+    """
+    if modality not in data.mod:
+        return None
+    rows = data[modality].obs_names.get_indexer(cells)
+    return read_rows(data[modality].X, rows) if (rows >= 0).any() else None
+
+
+def paired_cells(data):
+    """Names of the cells with both RNA and ATAC, in the order of the whole."""
+    both = [data.obs_names.isin(data[name].obs_names) if name in data.mod else False for name in ("rna", "atac")]
+    return data.obs_names[both[0] & both[1]]
 
 
 def take_cells(table, keep, ids):

@@ -62,6 +62,12 @@ def parse_names(names, *, strict: bool = True, where="peak names") -> pd.DataFra
     return parts
 
 
+def with_chr(names) -> pd.Series:
+    """Peak names with "chr" before the numbered, sex and mitochondrial chromosomes that lack it; MT becomes chrM."""
+    names = pd.Series(names, dtype=object).str.replace(r"^MT(?=[:_-])", "M", regex=True)
+    return names.str.replace(r"^(?=(?:\d+|[XYM])[:_-])", "chr", regex=True)
+
+
 def read_bed(path) -> pd.DataFrame:
     """Read a BED or narrowPeak file (plain or gzip), skipping comment, track and browser lines.
 

@@ -18,7 +18,9 @@ class Joined:
     Parameters
     ----------
     tables
-        AnnData per library, raw counts in csr; may be backed.
+        AnnData per library that has the modality, raw counts in csr; may be backed. There may be none.
+    empty
+        Features of a cohort in which no library has the modality.
     name
         Modality, for the log.
     min_cells
@@ -39,8 +41,14 @@ class Joined:
         If no feature is left.
     """
 
-    def __init__(self, tables: list, name: str, min_cells: int | None) -> None:
+    def __init__(self, tables: list, name: str, min_cells: int | None, empty: pd.DataFrame | None = None) -> None:
         self.tables = tables
+        if not tables:
+            self.obs_names, self._columns = pd.Index([], dtype=object), []
+            self.var = pd.DataFrame(index=pd.Index([], dtype=object)) if empty is None else empty
+            self.counts = {"features": len(self.var), "kept": len(self.var)}
+            logging.warning("%s: no library has this modality", name)
+            return
         self.obs_names = pd.Index([cell for table in tables for cell in table.obs_names])
         self.var, self._columns, self.counts = join_features([table.var for table in tables])
         n_cells = np.zeros(len(self.var), np.int64)

@@ -50,6 +50,24 @@ class CellBatch(NamedTuple):
         """Tell which modality each cell lacks altogether (bool, B x M)."""
         return torch.stack([(self.rna_state_BT == MISSING).any(1), (self.atac_state_BT == MISSING).any(1)], dim=1)
 
+    def only(self, modality: int) -> "CellBatch":
+        """The same cells as if one modality (0 RNA, 1 accessibility) had been measured alone.
+
+        Genes that show in the other modality alone are no tokens any more, or their presence would tell. Masked ones
+        stay: that they are masked is known, their counts are not. A cell that has only the other modality stays as it
+        is.
+        """
+        name, other = MODALITIES[modality], MODALITIES[1 - modality]
+        both_B1 = ~self.missing_BM().any(1)[:, None]
+        values_BT, counts_BT = getattr(self, f"{name}_BT"), getattr(self, f"{name}_counts_BT")
+        silent_BT = (values_BT == 0) & (counts_BT == 0) & (getattr(self, f"{name}_state_BT") == OBSERVED)
+        pad_BT = self.pad_BT | (both_B1 & silent_BT)
+        changed = {"genes_BT": self.genes_BT.masked_fill(pad_BT, 0), "pad_BT": pad_BT}
+        for field in (f"{other}_BT", f"{other}_counts_BT"):
+            changed[field] = getattr(self, field).masked_fill(both_B1, 0.0)
+        state_BT = getattr(self, f"{other}_state_BT")
+        return self._replace(**changed | {f"{other}_state_BT": state_BT.masked_fill(both_B1, MISSING)})
+
     def every_gene(self, n_genes: int) -> "CellBatch":
         """Return the same cells with all N genes as tokens, in vocabulary order and without padding."""
         n_cells, missing_BM = len(self.genes_BT), self.missing_BM()

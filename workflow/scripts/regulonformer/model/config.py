@@ -43,6 +43,8 @@ class ModelConfig:
         Value (log1p counts per 10,000) of the last support point.
     linear_path
         Add principal components of the input to the cell embedding, through a learned linear layer.
+    fusion
+        Encode each modality alone and fuse the embeddings; a student stands in for one that is missing (`Fusion`).
     predicts
         What the heads give of a hidden entry: `counts`, `values` or `bins` of values. The objective decides.
     """
@@ -56,6 +58,7 @@ class ModelConfig:
     value_bins: int = 16
     value_max: float = 10.0
     linear_path: bool = True
+    fusion: bool = False
     predicts: str = "counts"
 
     def __post_init__(self):

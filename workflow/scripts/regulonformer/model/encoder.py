@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from regulonformer.errors import InputError
 from regulonformer.model.attention import SlotAttention
-from regulonformer.model.batch import CellBatch, RegulonEdges
+from regulonformer.model.batch import MODALITIES, CellBatch, RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.embedding import INITIAL_STD, TokenEmbedding
+from regulonformer.model.fusion import Fusion
 from regulonformer.model.heads import make_heads
 from regulonformer.model.linear import LinearPath
 from regulonformer.model.pooling import FreePooling, Genome, Places, RegulonPooling
@@ -31,11 +32,15 @@ class Encoded(NamedTuple):
         The cell embedding: state of the pooling token, plus the linear path if there is one (float32).
     attention
         For each layer the attention of the pooling token over its slots (B x S, rows sum to 1); None unless asked for.
+    halves_MBD
+        With fusion: what was fused, the embeddings of RNA and of accessibility alone, or what a student makes of one
+        that is missing.
     """
 
     tokens_BTD: Tensor
     cell_BD: Tensor
     attention: list[Tensor] | None = None
+    halves_MBD: Tensor | None = None
 
 
 class Layer(nn.Module):
@@ -121,12 +126,15 @@ class Regulonformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config, poolings[kind]()) for kind in config.layers)
         self.final_norm = nn.LayerNorm(config.width)
         self.shortcut = LinearPath(n_genes, config.width) if config.linear_path else None
+        self.fusion = Fusion(config.width) if config.fusion else None
         self.heads = make_heads(config.predicts, config.width, gene_log_mean_N2, gene_log_dispersion_N2)
 
     def forward(
         self, batch: CellBatch, dense: bool = False, attention: str | None = None, read_BT: Tensor | None = None
     ) -> Encoded:
-        """Encode a batch of cells.
+        """Encode a batch of cells; with fusion, each of their modalities alone.
+
+        A token that shows in both modalities then has the mean of its two states, and attention is the mean of both.
 
         Parameters
         ----------
@@ -146,6 +154,13 @@ class Regulonformer(nn.Module):
         -------
         Encoded
         """
+        encode = self.encode if self.fusion is None else self._encode_and_fuse
+        return encode(batch, dense, attention, read_BT)
+
+    def encode(
+        self, batch: CellBatch, dense: bool = False, attention: str | None = None, read_BT: Tensor | None = None
+    ) -> Encoded:
+        """Encode cells by all that they show at once; parameters as of `forward`."""
         if dense:
             return self._forward_dense(batch, attention, read_BT)
         # Cells that lack the same modality share one silent genome.
@@ -204,12 +219,32 @@ class Regulonformer(nn.Module):
         first_B1D = self.cell_token.expand(len(batch.genes_BT), 1, -1)
         return torch.cat([first_B1D.to(dtype), self.embedding(batch).to(dtype)], dim=1), genome
 
+    def _encode_and_fuse(self, batch: CellBatch, dense: bool, attention: str | None, read_BT: Tensor | None) -> Encoded:
+        """Encode each modality alone and fuse the embeddings; of tokens and attention give the mean."""
+        missing_BM, views = batch.missing_BM(), [batch.only(m) for m in range(len(MODALITIES))]
+        # What lacks a modality is the same in both views: one is enough where all cells lack it.
+        kept = [m for m in range(len(MODALITIES)) if not missing_BM[:, m].all()] or [0]
+        parts = [self.encode(views[m], dense, attention, read_BT) for m in kept]
+        halves_MBD = self.fusion(parts[0].cell_BD, parts[-1].cell_BD, missing_BM)
+        cell_BD = self.fusion.join(*halves_MBD)
+        shown_VBT = torch.stack([~views[m].pad_BT for m in kept])
+        read_VBT = shown_VBT if read_BT is None else shown_VBT.gather(2, read_BT.expand(len(kept), -1, -1))
+        tokens_BTD = weighted_mean(torch.stack([part.tokens_BTD for part in parts]), read_VBT[..., None])
+        if not attention:
+            return Encoded(tokens_BTD, cell_BD, None, halves_MBD)
+        layers = [torch.stack(layer) for layer in zip(*(part.attention for part in parts), strict=True)]
+        if attention == "genes" and not dense:
+            weights = [weighted_mean(layer_VBTS, shown_VBT[..., None]) for layer_VBTS in layers]
+        else:
+            weights = [layer_V.mean(0) for layer_V in layers]
+        return Encoded(tokens_BTD, cell_BD, weights, halves_MBD)
+
     def _forward_dense(self, batch: CellBatch, attention: str | None, read_BT: Tensor | None) -> Encoded:
         """Encode with every gene as a token, and pick the tokens of the batch."""
         genes_BT, pad_BT = batch.genes_BT, batch.pad_BT
         if read_BT is not None:
             genes_BT, pad_BT = genes_BT.gather(1, read_BT), pad_BT.gather(1, read_BT)
-        encoded = self(batch.every_gene(self.n_genes), attention=attention)
+        encoded = self.encode(batch.every_gene(self.n_genes), attention=attention)
         tokens_BTD = pick(encoded.tokens_BTD, genes_BT).masked_fill(pad_BT[..., None], 0.0)
         return encoded._replace(tokens_BTD=tokens_BTD)
 
@@ -222,3 +257,9 @@ def normalised(states: Tensor) -> Tensor:
 def pick(states_BTD: Tensor, at_BR: Tensor) -> Tensor:
     """States at some positions of each cell, B x R x D."""
     return states_BTD.gather(1, at_BR[..., None].expand(-1, -1, states_BTD.shape[-1]))
+
+
+def weighted_mean(states_VX: Tensor, weight_VX: Tensor) -> Tensor:
+    """Mean over the first axis; zero where all weights are."""
+    weight_VX = weight_VX.to(states_VX.dtype)
+    return (states_VX * weight_VX).sum(0) / weight_VX.sum(0).clamp_min(1)

@@ -36,6 +36,10 @@ class LinearPath(nn.Module):
 
     def forward(self, batch: CellBatch) -> Tensor:
         """What the path adds to the cell embedding, B x D."""
+        return self.to_cell(self.components(batch))
+
+    def components(self, batch: CellBatch) -> Tensor:
+        """Principal components of cells, B x D: of RNA, then of accessibility; zeros for a missing modality."""
         mean_BT2 = F.embedding(batch.genes_BT, self.mean)
         projections = F.embedding(batch.genes_BT, self.projection).split(self.sizes, dim=-1)
         centres = [part_NK.T @ self.mean[:, m] for m, part_NK in enumerate(self.projection.split(self.sizes, dim=-1))]
@@ -45,4 +49,4 @@ class LinearPath(nn.Module):
             known_BT = torch.where(state_BT == MASKED, mean_BT2[..., m], values_BT).masked_fill(batch.pad_BT, 0.0)
             components_BK = (known_BT[:, None] @ projections[m])[:, 0] - centres[m]
             parts.append(components_BK.masked_fill((state_BT == MISSING).any(1)[:, None], 0.0))
-        return self.to_cell(torch.cat(parts, dim=1))
+        return torch.cat(parts, dim=1)

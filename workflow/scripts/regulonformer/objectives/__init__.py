@@ -6,7 +6,7 @@ returns can be cut with `part(rows)` and moved with `to(device)`; `loss(model, p
 
 from regulonformer.errors import InputError
 
-OBJECTIVES = ("masked", "values", "contrast")
+OBJECTIVES = ("masked", "values", "contrast", "fusion", "dynamic")
 
 
 def make_objective(settings: dict, n_genes: int):
@@ -38,4 +38,12 @@ def make_objective(settings: dict, n_genes: int):
         from regulonformer.objectives.contrast import Contrast, ContrastConfig
 
         return Contrast(*ContrastConfig.split(settings), n_genes)
+    if name == "fusion":
+        from regulonformer.objectives.fusion import FusionConfig, Staged
+
+        return Staged(*FusionConfig.split(settings), n_genes)
+    if name == "dynamic":
+        from regulonformer.objectives.dynamic import DynamicConfig, DynamicTokens
+
+        return DynamicTokens(*DynamicConfig.split(settings), n_genes)
     raise InputError("objective.name", f"unknown objective {name!r}", f"Known are {', '.join(OBJECTIVES)}")

@@ -1,6 +1,6 @@
 """What every objective can be asked; most have no state, and need nothing of this but the defaults."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
@@ -12,14 +12,32 @@ class Objective:
     ----------
     predicts
         What the heads of the model give: `counts`, `values` or `bins`.
+    title
+        What it is called in messages, where it is a stage of a recipe.
+    paired
+        Whether it needs cells with both modalities, and reads no others.
+    reads_libraries
+        Whether `prepare` also takes the code of each cell's library, `library_B`.
     """
 
     predicts = "counts"
+    title = "pretraining"
+    paired = False
+    reads_libraries = False
+
+    @property
+    def stages(self) -> list[tuple["Objective", float]]:
+        """Objectives that follow each other, and the share of all steps that each has."""
+        return [(self, 1.0)]
 
     @property
     def reconstruction(self) -> "Objective":
         """The part that hides entries and predicts them, by which recipes are compared."""
         return self
+
+    def trains(self, model: nn.Module) -> Iterator[nn.Parameter]:
+        """Parameters that learn; the others keep still."""
+        return model.parameters()
 
     def attach(self, model: nn.Module) -> None:
         """Take what is needed of the model before its first step; it is on its device by then."""

@@ -1,6 +1,7 @@
 """Masked modelling of both modalities: predict hidden counts from the rest of the cell."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -163,7 +164,7 @@ class MaskedModelling(Objective):
         scored_BTM = torch.stack([hides_rna_BT, hides_atac_BT], dim=-1) & hidden_BT[..., None] & ~missing_BM[:, None]
         batch = hide(batch, scored_BTM)
         weight_M = torch.einsum("btm,bt->m", scored_BTM.float(), weight_BT)
-        taught_M = _taught(batch).sum(0) * len(genes_G)
+        taught_M = taught(batch).sum(0) * len(genes_G)
         read_BR = reading_positions(scored_BTM)
         return MaskedCells(batch, scored_BTM, weight_BT, read_BR, genes_G, profile_BGM, weight_M, taught_M)
 
@@ -184,14 +185,16 @@ class MaskedModelling(Objective):
         """
         return self.encode_and_score(model, masked)[0]
 
-    def encode_and_score(self, model: Regulonformer, masked: MaskedCells) -> tuple[LossTerms, Tensor]:
-        """As `loss`, and the embeddings of the masked cells, B x D."""
-        encoded = model(masked.batch, read_BT=masked.read_BR)
+    def encode_and_score(
+        self, model: Regulonformer, masked: MaskedCells, encode: Callable[..., Encoded] | None = None
+    ) -> tuple[LossTerms, Encoded]:
+        """As `loss`, and the masked cells encoded, by the model or by another `encode`."""
+        encoded = (encode or model)(masked.batch, read_BT=masked.read_BR)
         # Likelihoods of counts need the digits that half precision lacks.
         with torch.autocast(masked.weight_BT.device.type, enabled=False):
             terms = score(model, encoded, masked)
             profile = profile_nll(model, encoded.cell_BD, masked)
-        return terms._replace(loss=terms.loss + self.config.profile_weight * profile), encoded.cell_BD
+        return terms._replace(loss=terms.loss + self.config.profile_weight * profile), encoded
 
     def __call__(self, model: Regulonformer, batch: CellBatch, generator: torch.Generator) -> LossTerms:
         """Mask a batch, encode it and score the hidden counts."""
@@ -251,12 +254,20 @@ def profile_nll(model: Regulonformer, cell_BD: Tensor, masked: MaskedCells) -> T
     masked
         Cells, and the genes to reconstruct.
     """
+    return (profile_sums(model, cell_BD, masked) / masked.taught_M.clamp_min(1)).sum()
+
+
+def profile_sums(model: Regulonformer, cell_BD: Tensor | None, masked: MaskedCells) -> Tensor:
+    """Sums of that over cells and genes, M; of the mean profile where no embeddings are given."""
     heads, genes_G = model.heads, masked.genes_G
-    log_rate_BGM = heads.cell_log_rate(cell_BD, genes_G, model.embedding.gene_vectors.weight)
+    if cell_BD is None:
+        log_rate_BGM, log_size_NM = heads.gene_log_mean[genes_G], heads.floor_log_dispersion
+    else:
+        log_rate_BGM = heads.cell_log_rate(cell_BD, genes_G, model.embedding.gene_vectors.weight)
+        log_size_NM = heads.log_dispersion
     log_mean_BGM = log_rate_BGM + masked.batch.library_B2.clamp_min(1.0).log()[:, None]
-    nll_BGM = negative_binomial_nll(masked.profile_BGM, log_mean_BGM, F.embedding(genes_G, heads.log_dispersion))
-    nll_M = (nll_BGM * _taught(masked.batch)[:, None]).sum((0, 1))
-    return (nll_M / masked.taught_M.clamp_min(1)).sum()
+    nll_BGM = negative_binomial_nll(masked.profile_BGM, log_mean_BGM, F.embedding(genes_G, log_size_NM))
+    return (nll_BGM * taught(masked.batch)[:, None]).sum((0, 1))
 
 
 def counts(batch: CellBatch) -> Tensor:
@@ -264,7 +275,7 @@ def counts(batch: CellBatch) -> Tensor:
     return torch.stack([batch.rna_counts_BT, batch.atac_counts_BT], dim=-1)
 
 
-def _taught(batch: CellBatch) -> Tensor:
+def taught(batch: CellBatch) -> Tensor:
     """Modalities of each cell whose profile is scored, B x M."""
     # An empty cell has nothing to teach, and a missing modality is no zero.
     return ~batch.missing_BM() & ~batch.pad_BT.all(1)[:, None]

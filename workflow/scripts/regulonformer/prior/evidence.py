@@ -7,6 +7,7 @@ from scipy import sparse
 from regulonformer.errors import InputError
 from regulonformer.gene_names import GeneNames
 from regulonformer.io.gene_lists import read_tf_list
+from regulonformer.io.multiome import counts_of, paired_cells
 from regulonformer.prior.association import basis_of, denoise
 from regulonformer.prior.motifs import read_hits
 from regulonformer.prior.network import fit_to_genes, read_network
@@ -18,12 +19,29 @@ MIN_CELLS = 50
 
 
 def profiles(multiome, modality: str) -> np.ndarray:
-    """Denoised profiles of genes or peaks, features x components; all zero, hence without a say, if cells are few."""
-    matrix = multiome[modality]
-    if multiome.n_obs < MIN_CELLS:
-        return np.zeros((matrix.n_vars, 1), dtype=np.float32)
-    basis = basis_of(np.asarray(multiome["rna"].obsm["X_pca"]), multiome.obs["sample"].astype(str).to_numpy())
-    return denoise(matrix.X, basis)[0]
+    """Denoised profiles of genes or peaks, features x components; all zero, hence without a say, if cells are few.
+
+    Profiles of both modalities are of the paired cells, or they could not be compared; where those are few, genes are
+    judged by all cells with RNA, and peaks have no say.
+    """
+    cells = paired_cells(multiome)
+    if len(cells) < MIN_CELLS and modality == "rna":
+        cells = multiome["rna"].obs_names
+    if len(cells) < MIN_CELLS:
+        return np.zeros((multiome[modality].n_vars, 1), dtype=np.float32)
+    return denoise(matrix_of(multiome, modality, cells), basis_of_cells(multiome, cells))[0]
+
+
+def basis_of_cells(multiome, cells) -> np.ndarray:
+    """Basis that the PCA of RNA spans over some of the cells that have it (see `basis_of`)."""
+    scores = np.asarray(multiome["rna"].obsm["X_pca"])[multiome["rna"].obs_names.get_indexer(cells)]
+    return basis_of(scores, multiome.obs.loc[cells, "sample"].astype(str).to_numpy())
+
+
+def matrix_of(multiome, modality: str, cells):
+    """Counts of some cells of a modality, left on disk where these are all that it has."""
+    same = multiome[modality].obs_names.equals(pd.Index(cells))
+    return multiome[modality].X if same else counts_of(multiome, modality, cells)
 
 
 def gather(multiome, links: pd.DataFrame, *, min_link_score: float) -> tuple[Evidence, dict]:
@@ -86,6 +104,8 @@ def add_motifs(evidence: Evidence, path, multiome) -> dict:
         problem = f"none of its peaks (like {hits.peaks[0]}) is linked (links name peaks like {evidence.link_peak[0]})"
         raise InputError(path, problem, "Scan the peaks of this run again")
     accessibility = profiles(multiome, "atac")
+    if not accessibility.any():
+        accessibility = np.zeros((len(accessibility), evidence.expression.shape[1]), np.float32)
     # A peak that was scanned and then filtered out has no profile.
     of_peak = multiome["atac"].var_names.get_indexer(hits.peaks)
     peaks = np.vstack([accessibility, np.zeros_like(accessibility[:1])])[of_peak]

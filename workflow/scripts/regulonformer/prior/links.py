@@ -4,9 +4,26 @@ import numpy as np
 import pandas as pd
 
 from regulonformer.io.peaks import as_ranges
+from regulonformer.io.store import read_parquet
 
 # Promoter: from 1,500 bp upstream to 500 bp downstream of a TSS.
 UPSTREAM_BP, DOWNSTREAM_BP = 1500, 500
+
+
+# Columns of a table of links, beside its names of peaks and genes.
+_NUMBERS = ("distance", "correlation", "z", "p_value", "fdr", "proximity", "score")
+
+
+def read_links(path) -> pd.DataFrame:
+    """Read a table of links; a run without ATAC has none (None or an empty path), and no links."""
+    return read_parquet(path) if path else empty_links()
+
+
+def empty_links() -> pd.DataFrame:
+    """Table of no links."""
+    names = {name: pd.Series(dtype=object) for name in ("peak", "gene")}
+    numbers = {name: pd.Series(dtype=float) for name in _NUMBERS}
+    return pd.DataFrame(names | numbers | {"is_promoter": pd.Series(dtype=bool)})
 
 
 def gene_starts(genes: pd.DataFrame, tss: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -115,13 +115,13 @@ def judge_cells(cells: pd.DataFrame, rna, settings: dict) -> Judged:
     cells
         Metrics by cell id, in the order of `rna`.
     rna
-        AnnData of raw counts.
+        AnnData of raw counts, or None for a library of ATAC alone.
     settings
         Config section `ingest`.
     """
     reason, limits = flag_cells(cells, settings)
     passed = (reason == "").to_numpy()
-    found = find_doublets(cells[passed], rna[passed], settings)
+    found = find_doublets(cells[passed], None if rna is None else rna[passed], settings)
     reason[passed] = _joined(found.called)
     # A barcode that had already gone has no score.
     cells = cells.join(found.scores).assign(reason=reason)

@@ -72,7 +72,7 @@ def find_doublets(cells: pd.DataFrame, rna, settings: dict) -> Doublets:
     cells
         Metrics by cell id; n_overlap_sites and n_overlap_fragments are needed for the ATAC signal.
     rna
-        AnnData of raw counts of the same cells.
+        AnnData of raw counts of the same cells, or None where there are none.
     settings
         Config section `ingest`: doublets (True for every signal there is, "rna", "atac" or False),
         max_doublet_score, max_doublet_qvalue, seed.
@@ -96,6 +96,8 @@ def _nothing(index: pd.Index, note: str) -> Doublets:
 
 
 def _by_rna(index: pd.Index, rna, settings: dict) -> Doublets:
+    if rna is None:
+        return _nothing(index, "doublets by RNA: not looked for, the library has no genes")
     seed, given = int(settings.get("seed", 0)), settings.get("max_doublet_score")
     scores, threshold, note = scrublet_scores(rna, seed=seed, threshold=given)
     measured = {"doublet_score": scores} if np.isfinite(scores).any() else {}

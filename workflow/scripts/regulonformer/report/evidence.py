@@ -73,6 +73,8 @@ class Evidence:
     pretrain_config: dict | None = one(read_json)
     pretraining: pd.DataFrame | None = one(read_scores)
     ablation: pd.DataFrame | None = one(read_scores)
+    recipes: pd.DataFrame | None = one(read_scores)
+    genes: pd.DataFrame | None = one(read_scores)
     embedding: CellMap | None = one(read_embedding)
     embedding_scores: pd.DataFrame | None = one(read_scores)
     # Tasks
@@ -89,6 +91,7 @@ class Evidence:
     learning_curve: pd.DataFrame | None = one(read_scores)
     regression: pd.DataFrame | None = one(read_scores)
     translation: pd.DataFrame | None = one(read_scores)
+    missing: pd.DataFrame | None = one(read_scores)
     # Explanation
     attribution: dict[str, pd.DataFrame] = by_task(read_parquet, "explain")
     completeness: dict[str, dict] = by_task(read_json, "explain", lambda items: items[0])
@@ -102,6 +105,7 @@ class Evidence:
     perturbation: pd.DataFrame | None = one(read_scores)
     perturbed_tfs: pd.DataFrame | None = one(read_parquet)
     perturbed_targets: pd.DataFrame | None = one(read_parquet)
+    variants: pd.DataFrame | None = one(read_parquet)
     # Cost
     benchmarks: pd.DataFrame | None = several(read_benchmark, concat)
 

@@ -16,6 +16,7 @@ from regulonformer.report.sections.data import data_section
 from regulonformer.report.sections.drivers import driver_section
 from regulonformer.report.sections.embedding import embedding_section
 from regulonformer.report.sections.fusion import fusion_section
+from regulonformer.report.sections.missing import missing_section
 from regulonformer.report.sections.model import model_section
 from regulonformer.report.sections.perturbation import perturbation_section
 from regulonformer.report.sections.regression import regression_section
@@ -23,6 +24,7 @@ from regulonformer.report.sections.regulons import regulon_section
 from regulonformer.report.sections.spatial import spatial_section
 from regulonformer.report.sections.transfer import transfer_section
 from regulonformer.report.sections.translation import translation_section
+from regulonformer.report.sections.variants import variant_section
 from regulonformer.report.style import theme
 from regulonformer.report.tables.opening import results_table
 from regulonformer.report.words.findings import balance, findings, headline_numbers, question
@@ -131,10 +133,12 @@ def sections(evidence: Evidence, columns: dict[str, str], studio: Studio) -> lis
         transfer_section(evidence, studio),
         regression_section(evidence, studio),
         translation_section(evidence, studio),
+        missing_section(evidence, studio),
         embedding_section(evidence, studio),
         regulon_section(evidence, studio, columns),
         driver_section(evidence, studio),
         perturbation_section(evidence, studio),
+        variant_section(evidence, studio),
     ]
     for section in built:
         section.blocks = [block for block in section.blocks if block is not None]

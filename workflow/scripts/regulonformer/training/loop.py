@@ -24,6 +24,7 @@ from regulonformer.objectives.terms import LossTerms
 from regulonformer.training.checkpoint import Checkpoint
 from regulonformer.training.devices import make_accelerator, peak_memory_gb
 from regulonformer.training.schedule import warmup_cosine
+from regulonformer.training.stages import plan_stages
 
 # Validation masks come from a stream of their own, and are the same each time.
 VALIDATION_STREAM = 2**31
@@ -75,13 +76,16 @@ class Losses(nn.Module):
         """Loss of some prepared cells; zero for None."""
         if prepared is None:
             # A process without cells still takes part in the sum of gradients.
-            anchor = next(self.model.parameters()).flatten()[0] * 0.0
+            anchor = next(self.objective.trains(self.model)).flatten()[0] * 0.0
             return LossTerms(anchor, *anchor.detach().expand(3, 2))
         return self.objective.loss(self.model, prepared)
 
 
 class Trainer:
     """Train a model on some cells of a corpus and watch it on others.
+
+    An objective may have stages. Each begins with the weights that the last one ended with and has a learning rate
+    that rises and falls, an optimiser, a patience and a best model of its own.
 
     Every random draw is a function of (seed, step) alone: cells, masks and dropout. A run that is taken up from a
     checkpoint therefore ends with the same bytes as one that was never stopped (on CPU, same number of threads).
@@ -118,22 +122,21 @@ class Trainer:
         checkpoint: Checkpoint | None = None,
         gpu: bool = False,
     ) -> None:
-        self.model, self.objective, self.corpus, self.settings = model, objective, corpus, settings
-        self.checkpoint, self.validation_cells = checkpoint, np.asarray(validation_cells)
+        self.model, self.corpus, self.settings, self.checkpoint = model, corpus, settings, checkpoint
         self.lengths = corpus.cells["n_active"].to_numpy()
-        self.sampler = EpochSampler(train_cells, self.lengths[train_cells], settings.batch_cells, settings.seed)
+        self.libraries = np.unique(corpus.cells["sample"].astype(str), return_inverse=True)[1]
+        self.stages = plan_stages(objective, corpus, train_cells, validation_cells, settings.steps)
         keep_freed_memory()
         self.accelerator = make_accelerator(settings.precision, gpu)
-        objective.attach(model.to(self.accelerator.device))
+        model.to(self.accelerator.device)
+        self.learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if settings.compile:
             model.compile(dynamic=True)
         self.losses = Losses(model, objective)
         self.synchronised = self.accelerator.prepare(self.losses)
-        groups = decayed_groups(model, settings.weight_decay)
-        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         self.step, self.metrics, self.sums = 0, [], torch.zeros(3, 2, dtype=torch.float64)
-        self.best, self.best_loss, self.waited = None, float("inf"), 0
-        self.seen, self.seconds, self.cells_per_second = 0, 0.0, None
+        self.seen, self.seconds, self.total_seen, self.total_seconds = 0, 0.0, 0, 0.0
+        self._enter(0)
 
     def run(self) -> list[dict]:
         """Train to the end of the budget, or until validation stops improving.
@@ -145,17 +148,44 @@ class Trainer:
             cells_per_second (of all processes) and memory_gb (peak so far, of the first process).
         """
         self._resume()
-        every, seen, seconds = self.settings, 0, 0.0
-        batches = ahead(self._batches(range(self.step, every.steps)))
+        self._run_stage()
+        for number in range(self.number + 1, len(self.stages)):
+            self._enter(number)
+            self._run_stage()
+        self.cells_per_second = self.total_seen / self.total_seconds if self.total_seconds else None
+        for parameter in self.learnable:
+            parameter.requires_grad_(True)
+        self.model.eval()
+        return self.metrics
+
+    def _enter(self, number: int) -> None:
+        """Begin a stage, with the model as it is."""
+        self.number, self.first_step, self.stage = number, self.step, self.stages[number]
+        settings, self.losses.objective = self.settings, self.stage.objective
+        cells = self.stage.cells
+        self.sampler = EpochSampler(cells, self.lengths[cells], settings.batch_cells, settings.seed)
+        self.best, self.best_loss, self.waited = None, float("inf"), 0
+        self.model.zero_grad(set_to_none=True)  # or what the last stage left would count when gradients are clipped
+        trained = {id(parameter) for parameter in self.stage.objective.trains(self.model)}
+        for parameter in self.learnable:
+            parameter.requires_grad_(id(parameter) in trained)
+        groups = decayed_groups(self.model, settings.weight_decay)
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        self.stage.objective.attach(self.model)
+
+    def _run_stage(self) -> None:
+        """Take the steps of the stage that are left, or stop where validation no longer improves."""
+        every, end = self.settings, self.first_step + self.stage.steps
+        batches = ahead(self._batches(range(self.step, end)))
         if self.accelerator.is_main_process:
-            batches = progress(batches, every.steps - self.step, "pretraining")
+            batches = progress(batches, end - self.step, "pretraining")
         started = time.perf_counter()
         for n_cells, prepared in batches:
             self._take_step(n_cells, prepared)
             self.seen += n_cells
             self.seconds += time.perf_counter() - started
-            if self.step % every.validate_steps == 0 or self.step == every.steps:
-                seen, seconds = seen + self.seen, seconds + self.seconds
+            if self.step % every.validate_steps == 0 or self.step == end:
+                self.total_seen, self.total_seconds = self.total_seen + self.seen, self.total_seconds + self.seconds
                 self._record()
                 if self._exhausted():
                     logging.info("no better for %d validations: stopping at step %d", self.waited, self.step)
@@ -163,22 +193,27 @@ class Trainer:
             if self.checkpoint and self.step % every.checkpoint_steps == 0:
                 self._save()
             started = time.perf_counter()
-        self.cells_per_second = seen / seconds if seconds else None
         if self.best is not None:
             self.model.load_state_dict(self.best)
-        self.model.eval()
-        return self.metrics
 
     def _batches(self, steps: range) -> Iterator[tuple]:
         """Number of cells of each step, and its prepared batch."""
-        batches = stream(self.corpus, map(self.sampler.batch, steps))
+        batches = stream(self.corpus, (self.sampler.batch(step - self.first_step) for step in steps))
         for step, (cells, batch) in zip(steps, batches, strict=True):
-            yield len(cells), self.objective.prepare(batch, torch.Generator().manual_seed(self._seed(step)))
+            yield len(cells), self._prepare(cells, batch, self._seed(step))
+
+    def _prepare(self, cells: np.ndarray, batch, seed: int):
+        """Let the objective hide what it hides; one that asks for it is told the library of each cell."""
+        objective, generator = self.stage.objective, torch.Generator().manual_seed(seed)
+        if not objective.reads_libraries:
+            return objective.prepare(batch, generator)
+        return objective.prepare(batch, generator, torch.as_tensor(self.libraries[cells]))
 
     def _take_step(self, n_cells: int, prepared) -> None:
         """Do one step of the optimiser."""
         settings, accelerator = self.settings, self.accelerator
-        rate = settings.learning_rate * warmup_cosine(self.step, settings.steps, settings.warmup_share)
+        place = self.step - self.first_step, self.stage.steps
+        rate = settings.learning_rate * warmup_cosine(*place, settings.warmup_share)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
@@ -194,7 +229,7 @@ class Trainer:
             self.sums += _sums(terms)
         accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimiser.step()
-        self.objective.after_step(self.model, self._gather)
+        self.stage.objective.after_step(self.model, self._gather)
         self.step += 1
 
     def _record(self) -> None:
@@ -203,10 +238,10 @@ class Trainer:
         speed = self.seen / self.seconds
         self.metrics.append(_row(self.step, "train", self._total(self.sums), rate, speed, peak_memory_gb(device)))
         self.sums, self.seen, self.seconds = torch.zeros_like(self.sums), 0, 0.0
-        if len(self.validation_cells):
+        if len(self.stage.watched):
             started = time.perf_counter()
             sums = self.validate()
-            speed = len(self.validation_cells) / (time.perf_counter() - started)
+            speed = len(self.stage.watched) / (time.perf_counter() - started)
             row = _row(self.step, "validation", sums, rate, speed, peak_memory_gb(device))
             self.metrics.append(row)
             logging.info(
@@ -222,16 +257,16 @@ class Trainer:
         """
         self.model.eval()
         rank, count, sums = self.accelerator.process_index, self.accelerator.num_processes, torch.zeros_like(self.sums)
-        batches = length_sorted(self.validation_cells, self.lengths[self.validation_cells], self.settings.batch_cells)
-        for number, (_, batch) in enumerate(stream(self.corpus, islice(batches, rank, None, count))):
-            seed = self._seed(VALIDATION_STREAM, rank + number * count)
-            prepared = self.objective.prepare(batch, torch.Generator().manual_seed(seed))
+        watched = self.stage.watched
+        batches = length_sorted(watched, self.lengths[watched], self.settings.batch_cells)
+        for number, (cells, batch) in enumerate(stream(self.corpus, islice(batches, rank, None, count))):
+            prepared = self._prepare(cells, batch, self._seed(VALIDATION_STREAM, rank + number * count))
             sums += _sums(self.losses(prepared.to(self.accelerator.device)))
         return self._total(sums)
 
     def _exhausted(self) -> bool:
         """Keep the best model and tell whether patience is used up."""
-        if self.settings.patience is None or not len(self.validation_cells):
+        if self.settings.patience is None or not len(self.stage.watched):
             return False
         row = self.metrics[-1]
         # A modality without scored entries has no floor; a loss that is not a number beside one is no improvement.
@@ -261,7 +296,9 @@ class Trainer:
         state = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "objective": self.objective.state(),
+            "objective": self.stage.objective.state(),
+            "stage": self.number,
+            "first_step": self.first_step,
             "step": self.step,
             "metrics": self.metrics,
             "sums": self._total(self.sums),
@@ -278,9 +315,10 @@ class Trainer:
         if state is None:
             return
         self.model.load_state_dict(state["model"])
+        self._enter(state["stage"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.objective.restore(state["objective"])
-        for name in ("step", "metrics", "best", "best_loss", "waited"):
+        self.stage.objective.restore(state["objective"])
+        for name in ("first_step", "step", "metrics", "best", "best_loss", "waited"):
             setattr(self, name, state[name])
         if self.accelerator.is_main_process:
             self.sums = state["sums"]

@@ -1,13 +1,19 @@
 """The model before its first step: sizes from the recipe, starting values from the training cells."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from regulonformer.corpus.profile import mean_profile, principal_components, value_profile
+from regulonformer.errors import InputError
 from regulonformer.model.batch import RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.encoder import Regulonformer
 from regulonformer.objectives import make_objective
+from regulonformer.objectives.dynamic import make_dynamic
+from regulonformer.pretrained import load_model
+from regulonformer.sequence.features import PAIRS, VECTORS, WINDOWS, SequenceFeatures
 
 # Cells that principal components are fitted on, at most.
 LOADING_CELLS = 20_000
@@ -63,3 +69,48 @@ def build_model(corpus, train_cells, edges, settings):
         profile = value_profile(counts_of_chosen, corpus.library[chosen], corpus.missing[chosen], predicts == "bins")
         model.heads.start.copy_(torch.tensor(profile))
     return model, slots["tf"].tolist()
+
+
+def take_up(base, sequence, vocabulary, settings):
+    """A trained model whose gene vectors are made of sequence from here on (recipes with dynamic tokens).
+
+    Parameters
+    ----------
+    base
+        Model folder.
+    sequence
+        Folder of windows, and of the vectors that a sequence encoder made of them.
+    vocabulary
+        Token list of the corpus; must be that of the model.
+    settings
+        Section `pretrain`, with the content of the recipe file under `recipe_settings`.
+
+    Returns
+    -------
+    tuple of Regulonformer, list of str and dict
+        The model, the TF of each regulon slot, and how well the warm start met the learned vectors.
+
+    Raises
+    ------
+    InputError
+        If the model has other tokens than the corpus, or predicts no counts.
+    """
+    taken = load_model(base)
+    if taken.vocabulary["symbol"].tolist() != vocabulary["symbol"].tolist():
+        problem = f"{len(taken.vocabulary)} tokens that are not the {len(vocabulary)} of the corpus"
+        raise InputError(base, problem, "Pretrain the base recipe on the same corpus")
+    objective = make_objective(settings["recipe_settings"]["objective"], taken.model.n_genes)
+    if taken.model.config.predicts != objective.predicts:
+        problem = f"its heads predict {taken.model.config.predicts}, not {objective.predicts}"
+        raise InputError(base, problem, "Name a recipe that predicts counts in objective.base")
+    features_NH, has_sequence_N = SequenceFeatures.load(Path(sequence)).of_genes(vocabulary["symbol"])
+    tensors = torch.from_numpy(features_NH), torch.from_numpy(has_sequence_N)
+    found = make_dynamic(taken.model, *tensors, objective.dynamic.hidden, settings["seed"])
+    return taken.model.train(), taken.config["regulons"], found
+
+
+def files_of(base, sequence) -> list[Path]:
+    """Files that `take_up` reads, for the record of a run."""
+    if not base:
+        return []
+    return [Path(base) / "model.safetensors", *(Path(sequence) / name for name in (WINDOWS, PAIRS, VECTORS))]

@@ -41,7 +41,8 @@ def judge_naming(sources: list[Naming], genomes: set[str], findings: Findings) -
             fix = f"Peaks of the matrix are read without '{genome}_': remove it from the chromosomes of {file}"
             findings.error("chromosomes.genome_prefix", source.file, message, f"{fix}, with sed -E 's/^{genome}_+//'")
         elif _prefixed(source.names) != _prefixed(anchor.names):
-            fix = "Only the prefix 'chr' differs: use a file with the same naming"
+            fix = "Only the prefix 'chr' differs: use a file with the same naming, or set ingest/chromosomes: chr"
+            fix += " where peaks of a matrix lack it"
             findings.error("chromosomes.prefix", source.file, message, fix)
         elif source.complete and anchor.complete:
             fix = "Use the file of the genome that the reads were mapped to"

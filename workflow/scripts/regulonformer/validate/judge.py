@@ -26,6 +26,7 @@ def judge_inputs(
     rules_mb: dict | None = None,
     splits: dict | None = None,
     perturbation: dict | None = None,
+    ingest: dict | None = None,
 ) -> dict:
     """Check that libraries, reference and tasks are sound and fit together, from headers, indexes and samples alone.
 
@@ -47,6 +48,8 @@ def judge_inputs(
         `group`, the column whose values are held out as a whole, and `folds`, at most; donor and 3 where not given.
     perturbation
         `column`, `control` and `group` of the section `perturbation`.
+    ingest
+        `counts`, `second_modality` and `chromosomes` of the section `ingest`.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def judge_inputs(
         `budget` (step, needed_mb, asked_mb).
     """
     findings = Findings()
-    libraries = [read_library(sample, findings) for sample in samples]
+    libraries = [read_library(sample, findings, ingest) for sample in samples]
     compare_libraries(libraries, findings)
     _judge_reference(libraries, reference, confidence, findings)
     judge_tasks(libraries, tasks, splits or {"group": "donor", "folds": 3}, findings)

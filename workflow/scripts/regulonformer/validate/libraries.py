@@ -6,7 +6,9 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
+from regulonformer.io.library import read_own_labels
 from regulonformer.io.matrix import MatrixHeader
+from regulonformer.io.peaks import with_chr
 from regulonformer.validate.findings import Findings, some
 from regulonformer.validate.fragments import FragmentSample, read_fragments
 from regulonformer.validate.genes import judge_gene_names
@@ -36,6 +38,8 @@ class Library:
         Sample of the fragment file.
     labels
         Table of labels.
+    own_labels
+        File and table of cells of each matrix that has one.
     """
 
     sample: dict
@@ -44,6 +48,7 @@ class Library:
     peaks: pd.DataFrame | None = None
     fragments: FragmentSample = field(default_factory=FragmentSample)
     labels: pd.DataFrame | None = None
+    own_labels: list = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -53,7 +58,7 @@ class Library:
     @property
     def peaks_file(self) -> str:
         """The file that names the peaks."""
-        return self.sample["peaks"] or self.sample["matrix"]
+        return self.sample["peaks"] or self.sample.get("peak_matrix") or self.sample["matrix"]
 
     @property
     def symbols(self) -> frozenset:
@@ -65,15 +70,20 @@ class Library:
         return {} if self.peaks is None else largest_ends(self.peaks)
 
 
-def read_library(sample: dict, findings: Findings) -> Library:
-    """Judge the files of one library, each on its own and against the matrix."""
-    library = Library(sample)
-    library.header, library.stored = judge_matrix(sample, findings)
+def read_library(sample: dict, findings: Findings, ingest: dict | None = None) -> Library:
+    """Judge the files of one library, each on its own and against the matrix; `ingest` is that section's settings."""
+    library, matrices = Library(sample), (sample["matrix"], sample.get("peak_matrix"))
+    library.header, library.stored = judge_matrix(sample, findings, (ingest or {}).get("counts") == "recover")
+    if library.header:
+        with findings.reading("matrix.unreadable", sample["matrix"], "Write the table obs again"):
+            library.own_labels = read_own_labels(*matrices)
     barcodes = frozenset(library.header.barcodes) if library.header else frozenset()
     if library.header:
         judge_gene_names(sample["matrix"], library.header.gene_ids, library.header.symbols, findings)
     if library.header and library.header.peaks:
-        library.peaks = read_matrix_peaks(library.header.peaks, sample["matrix"], findings)
+        names = library.header.peaks
+        names = with_chr(names).tolist() if (ingest or {}).get("chromosomes") == "chr" else names
+        library.peaks = read_matrix_peaks(names, matrices[1] or matrices[0], findings)
     if sample["peaks"]:
         library.peaks = read_given_peaks(sample["peaks"], findings)
     if library.peaks is not None:
@@ -89,7 +99,14 @@ def read_library(sample: dict, findings: Findings) -> Library:
 
 
 def compare_libraries(libraries: list[Library], findings: Findings) -> None:
-    """Whether libraries have the same genes and the same peaks."""
+    """Whether libraries have the same genes and the same peaks, and any has genes or all are said to be ATAC alone."""
+    known = [library for library in libraries if library.header]
+    if known and not any(library.symbols for library in known):
+        undeclared = [library.name for library in known if not library.sample.get("modality")]
+        if undeclared:
+            message = f"no library has genes; that is not said of {some(undeclared)}"
+            fix = "Write atac into the column modality of each, so that the run leaves out what needs RNA"
+            findings.error("genes.none", "sample sheet", message, fix)
     _compare_genes([library for library in libraries if library.symbols], findings)
     with_peaks = [library.peaks for library in libraries if library.peaks is not None and len(library.peaks)]
     # Hashes of the rows: a tenth of the memory of the rows.

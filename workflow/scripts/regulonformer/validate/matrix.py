@@ -1,4 +1,4 @@
-"""Whether a count matrix is of one genome, with genes, cells and whole numbers, by its names and a sample of counts."""
+"""Whether count matrices are of one genome, with features, cells and counts, by names and a sample of the counts."""
 
 import gzip
 from pathlib import Path
@@ -13,27 +13,70 @@ from regulonformer.validate.bgzf import compression
 from regulonformer.validate.findings import Findings
 
 SAMPLED_PLACES, SAMPLED_COUNTS = 8, 4096
-FIX = "Give filtered_feature_bc_matrix.h5 as Cell Ranger ARC writes it"
+FIX = "Give filtered_feature_bc_matrix.h5 as Cell Ranger writes it"
+WITHOUT = {
+    "rna": ("matrix.no_genes", "the library has no genes: it takes part with its ATAC alone"),
+    "atac": ("matrix.no_atac", "the library has neither peaks nor fragments: it takes part with its RNA alone"),
+}
 
 
-def judge_matrix(sample: dict, findings: Findings) -> tuple[MatrixHeader | None, int]:
-    """Names of a matrix (None where unreadable), and how many counts are stored."""
-    path, header, stored = sample["matrix"], None, 0
+def judge_matrix(sample: dict, findings: Findings, recover: bool = False) -> tuple[MatrixHeader | None, int]:
+    """Names in the matrix of a library, or in both (None where unreadable), and how many counts are stored."""
+    header, stored = _judge_file(sample["matrix"], sample, findings, recover)
+    if sample.get("peak_matrix"):
+        other, more = _judge_file(sample["peak_matrix"], sample, findings, recover)
+        header, stored = _joined(header, other, sample, findings), stored + more
+    if header is not None:
+        header = _judge_modalities(header, sample, findings)
+    return header, stored
+
+
+def _joined(genes: MatrixHeader | None, peaks: MatrixHeader | None, sample, findings) -> MatrixHeader | None:
+    """Genes of one file and peaks of the other, of the barcodes that both have."""
+    if genes is None or peaks is None:
+        return None
+    known = set(peaks.barcodes)
+    shared = [name for name in genes.barcodes if name in known]
+    if not shared:
+        message = f"no barcode is in the matrix of genes too (here {peaks.barcodes[0]!r}, there {genes.barcodes[0]!r})"
+        findings.error("matrix.no_shared_cells", sample["peak_matrix"], message, "Write barcodes alike in both files")
+    return genes._replace(barcodes=shared, peaks=peaks.peaks)
+
+
+def _judge_modalities(header: MatrixHeader, sample: dict, findings: Findings) -> MatrixHeader:
+    """What the library takes part with: what it has of what the sheet asks for. Says what it lacks."""
+    path, wanted = sample["matrix"], sample.get("modality") or ""
+    if wanted == "rna":
+        header = header._replace(peaks=[])
+    elif wanted == "atac":
+        header = header._replace(gene_ids=[], symbols=[])
+    lacks = [] if header.symbols else ["rna"]
+    lacks += [] if header.peaks or sample["fragments"] else ["atac"]
+    if len(lacks) == 2 or wanted in lacks:
+        what = {"rna": "genes", "atac": "peaks or fragments"}.get(wanted, "genes nor peaks")
+        message = f"the library has {'no' if wanted else 'neither'} {what}"
+        fix = "Give its matrix of genes or of peaks; the column modality says which of both counts"
+        findings.error("matrix.no_modality", path, message, fix)
+    elif lacks and not wanted:
+        kept = "atac" if lacks == ["rna"] else "rna"
+        fix = f"If that is meant, write {kept} into the column modality; else give the missing files"
+        code, message = WITHOUT[lacks[0]]
+        findings.warning(code, path, message, fix)
+    return header
+
+
+def _judge_file(path, sample: dict, findings: Findings, recover: bool) -> tuple[MatrixHeader | None, int]:
+    """Names in one file (None where unreadable), and how many counts it stores."""
+    header, stored = None, 0
     with findings.reading("matrix.unreadable", path, FIX):
         header = read_header(path, sample.get("genome"))
     if header is None:
         return None, 0
     if not header.barcodes:
         findings.error("matrix.empty", path, "the matrix has no cells", "Leave this library out of the sample sheet")
-    if not header.symbols:
-        findings.error("matrix.no_genes", path, "the matrix has no genes", "Give the matrix with both modalities")
     if len(set(header.barcodes)) < len(header.barcodes):
         fix = "Give the matrix of one library per row"
         findings.error("matrix.duplicated_barcodes", path, "barcodes occur more than once", fix)
-    if not header.peaks and not sample["fragments"]:
-        fix = "Give the matrix with both modalities, or the column fragments"
-        message = "the matrix has no peaks and the library has no fragment file"
-        findings.error("matrix.no_atac", path, message, fix)
     for kind, n in sorted(header.other.items()):
         findings.note("matrix.other_features", path, f"{n:,} features are of type '{kind}'", "They are left out")
     _judge_genomes(path, header.genomes, sample.get("genome"), findings)
@@ -41,7 +84,8 @@ def judge_matrix(sample: dict, findings: Findings) -> tuple[MatrixHeader | None,
         stored, values = sample_counts(path)
         if header.barcodes and stored == 0:
             findings.error("matrix.no_counts", path, "the matrix holds no count", "Leave this library out")
-    if stored:
+    # Whether other values can be brought back to counts is seen when they are read.
+    if stored and not (recover and header.layout in ("h5ad", "h5mu")):
         with findings.reading("matrix.not_counts", path, FIX):
             as_counts(path, values)
     return header, stored

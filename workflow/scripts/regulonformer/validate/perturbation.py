@@ -17,13 +17,13 @@ def judge_perturbation(libraries: list[Library], settings: dict, findings: Findi
     findings
         Takes what is found.
     """
-    cells = label_table(libraries)
+    cells = label_table(libraries, findings)
     if cells.empty:
         return
     known = f"Choose one of {', '.join(sorted(cells))}"
     for key in ("column", "group"):
         if settings[key] and settings[key] not in cells:
-            message = f"perturbation/{key} is '{settings[key]}', which neither labels nor sample sheet have"
+            message = f"perturbation/{key} is '{settings[key]}', which neither labels, obs nor sample sheet have"
             findings.error("perturbation.no_column", "config", message, known)
     if not settings["column"] or settings["column"] not in cells:
         return

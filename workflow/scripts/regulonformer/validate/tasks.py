@@ -5,9 +5,10 @@ from difflib import get_close_matches
 
 import pandas as pd
 
+from regulonformer.config.sheet import may_have_label
 from regulonformer.errors import InputError
 from regulonformer.evaluate.splits import assign_folds
-from regulonformer.io.metadata import join_labels, sample_table
+from regulonformer.io.metadata import join_labels, join_own_labels, sample_table
 from regulonformer.task_labels import class_labels, learn_from, numbers, to_predict, within_fifths
 from regulonformer.validate.findings import Findings, some
 from regulonformer.validate.libraries import Library
@@ -31,7 +32,7 @@ def judge_tasks(libraries: list[Library], tasks: dict, splits: dict, findings: F
     findings
         Takes what is found.
     """
-    cells = label_table(libraries)
+    cells = label_table(libraries, findings)
     if cells.empty:
         return
     for name, task in tasks.items():
@@ -52,7 +53,7 @@ def judge_tasks(libraries: list[Library], tasks: dict, splits: dict, findings: F
                 _judge_folds(name, task, learned, splits, findings)
 
 
-def label_table(libraries: list[Library]) -> pd.DataFrame:
+def label_table(libraries: list[Library], findings: Findings) -> pd.DataFrame:
     """Cells of all readable matrices with the columns that the ingest will give them."""
     parts = []
     for library in libraries:
@@ -63,6 +64,9 @@ def label_table(libraries: list[Library]) -> pd.DataFrame:
             # Labels that fit no barcode are a finding of their own.
             with suppress(InputError):
                 cells, _ = join_labels(cells, library.sample["labels"])
+        for path, own in library.own_labels:
+            with findings.reading("labels.conflict", path, "Rename the column of one of them"):
+                cells, _ = join_own_labels(cells, own, path)
         parts.append(cells)
     return pd.concat(parts).fillna("") if parts else pd.DataFrame()
 
@@ -70,7 +74,7 @@ def label_table(libraries: list[Library]) -> pd.DataFrame:
 def _missing(key: str, column: str, known: list[str], findings: Findings) -> None:
     close = get_close_matches(column, known, n=1)
     fix = f"Did you mean '{close[0]}'? " if close else ""
-    message = f"{key} is '{column}', which neither labels nor sample sheet have"
+    message = f"{key} is '{column}', which neither labels, obs nor sample sheet have"
     findings.error("tasks.no_column", "config", message, f"{fix}Choose one of {', '.join(known)}")
 
 
@@ -152,7 +156,7 @@ def _judge_groups(
     labelled = cells[class_labels(cells, column) != ""]
     without = [library for library in libraries if library.name not in set(labelled["sample"])]
     # Folds and transfer are planned by the sheet, before any labels file is read.
-    expected = [library for library in libraries if library.labels is not None or library.sample.get(column)]
+    expected = [library for library in libraries if may_have_label(library.sample, column)]
     empty = [library.name for library in without if library in expected]
     if without:
         names = some(library.name for library in without)

@@ -101,12 +101,15 @@ def barcode_fates(cells: pd.DataFrame):
 def modality_scatter(cells: pd.DataFrame, max_cells: int, seed: int = 0):
     """RNA counts against ATAC fragments (counts in peaks without a fragment file) of each barcode.
 
-    Kept barcodes are coloured by their density. Returns None where a modality has no counts.
+    Kept barcodes are coloured by their density; libraries that lack a modality are not shown. None where all do.
     """
     atac = next(
         (name for name in ("n_fragments", "n_counts_atac") if name in cells and cells[name].notna().any()), None
     )
     if atac is None or "n_counts_rna" not in cells:
+        return None
+    cells = cells.dropna(subset=["n_counts_rna", atac])
+    if cells.empty:
         return None
     samples = list(dict.fromkeys(cells["sample"]))
     figure, axes = _library_panels(len(samples))

@@ -18,6 +18,7 @@ from regulonformer.report.tables.quality import (
     threshold_table,
 )
 from regulonformer.report.tables.table import filter_table
+from regulonformer.report.words.methods_data import what_is_missing
 
 
 def data_section(evidence: Evidence, studio: Studio) -> Section:
@@ -27,6 +28,8 @@ def data_section(evidence: Evidence, studio: Studio) -> Section:
     )
     if evidence.qc:
         section.blocks += [library_table(evidence.qc), reason_table(evidence.qc)]
+    if lacking := what_is_missing(evidence):
+        section.blocks.append(Note("Modalities that libraries lack", lacking))
     if evidence.cells is not None:
         section.blocks += _cell_quality(evidence, studio)
     if evidence.qc:

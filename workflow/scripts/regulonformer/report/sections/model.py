@@ -11,6 +11,7 @@ from regulonformer.report.tables.pretraining import (
     floor_table,
     weights_chosen_there,
 )
+from regulonformer.report.tables.recipes import gene_table, recipe_table
 from regulonformer.report.words.findings import pretraining_gain
 
 
@@ -76,4 +77,8 @@ def _beside_simple_predictors(evidence: Evidence, studio: Studio) -> list:
         items = ablation_items(evidence.ablation)
         blocks += [ablation_table(evidence.ablation)]
         blocks += [Note("What the parts are worth", items)] if items else []
+    if evidence.recipes is not None and not evidence.recipes.empty:
+        blocks.append(recipe_table(evidence.recipes))
+    if evidence.genes is not None:
+        blocks += [gene_table(evidence.genes, dataset) for dataset in evidence.genes["dataset"].unique()]
     return blocks

@@ -71,10 +71,9 @@ def count_table(counts: list[dict]) -> Table:
         [
             record["library"],
             record["counted_from"],
-            number(record["counts"]),
             *(
                 number(record[key]) if key in record else "–"
-                for key in ("peaks_lost", "counts_lost", "counts_repeated")
+                for key in ("counts", "peaks_lost", "counts_lost", "counts_repeated")
             ),
         ]
         for record in counts

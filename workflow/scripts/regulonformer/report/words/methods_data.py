@@ -18,6 +18,34 @@ def workflow_method(evidence: Evidence, config: dict) -> Method:
     return Method("Workflow", sentences, ["snakemake"])
 
 
+def what_is_missing(evidence: Evidence) -> list[str]:
+    """Which libraries lack a modality, and what was left out for it."""
+    summary = evidence.merge_summary or {}
+    libraries, said = summary.get("libraries", {}), []
+    left_out = {
+        "rna": "in-silico perturbation and whatever compares the two modalities",
+        "atac": "links of peaks to genes, motif sites and whatever compares the two modalities",
+    }
+    for modality, names in (summary.get("without") or {}).items():
+        title = {"rna": "RNA", "atac": "ATAC"}[modality]
+        said.append(
+            "Unspliced counts stand in the place of accessibility, beside spliced ones in that of RNA."
+            if summary.get("second_modality") == "unspliced"
+            else f"{len(names)} of {len(libraries)} libraries have no {title} ({', '.join(names)}). To the model that "
+            "modality of their cells is missing, which is something else than zero."
+        )
+        if len(names) == len(libraries):
+            said.append(f"No library has {title}, so {left_out[modality]} were left out.")
+    return said
+
+
+def _has(evidence: Evidence, modality: str) -> bool:
+    """Whether any library has a modality."""
+    summary = evidence.merge_summary or {}
+    lacking = (summary.get("without") or {}).get(modality)
+    return not lacking or len(lacking) < len(summary["libraries"])
+
+
 def quality_method(evidence: Evidence, config: dict) -> Method | None:
     """How barcodes were judged."""
     if not evidence.qc:
@@ -26,7 +54,20 @@ def quality_method(evidence: Evidence, config: dict) -> Method | None:
     sentences = (
         "Counts of both modalities were read per library. RNA metrics were computed with scanpy and kept together "
         "with ATAC in MuData. "
+        if _has(evidence, "rna") and _has(evidence, "atac")
+        else "Counts were read per library and kept in MuData; RNA metrics were computed with scanpy. "
     )
+    ingest = config.get("ingest") or {}
+    if ingest.get("counts") == "recover":
+        sentences += (
+            "RNA counts were recovered from log-normalised values, by dividing what they are the logarithm of by its "
+            "smallest value in each cell; ATAC values that are no counts were made 1 where above 0. "
+        )
+    if ingest.get("second_modality") == "unspliced":
+        sentences += (
+            "Spliced counts stand where RNA is named, and unspliced counts of the same genes in the place of "
+            "accessibility. "
+        )
     if any(record.get("fragments") for record in evidence.qc):
         sentences += "ATAC metrics were computed from the fragment files, indexed with tabix (pysam). "
         cites.append("pysam")
@@ -56,14 +97,19 @@ def features_method(evidence: Evidence, config: dict) -> Method | None:
     ways = {
         "given": "All libraries had the same peaks, which were kept as given.",
         "merged": "The libraries' peaks were merged to one set of non-overlapping peaks of fixed width.",
+        "none": "No library has ATAC, so there are no peaks.",
         "macs3": "Peaks were called from the fragments with MACS3 and merged to one non-overlapping set.",
     }
     sentences = ways.get(way, "One set of non-overlapping peaks was used for all libraries.")
-    sentences += (
-        " Raw maps are UMAPs of a PCA of log-normalised RNA and of latent semantic indexing (TF-IDF and truncated "
-        "SVD) of ATAC."
-        " Gene accessibility is the sum of counts in the peaks at a gene's promoters."
-    )
+    sentences += " Raw maps are UMAPs"
+    if _has(evidence, "rna"):
+        sentences += " of a PCA of log-normalised RNA"
+    if _has(evidence, "atac"):
+        sentences += " and" * _has(evidence, "rna") + (
+            " of latent semantic indexing (TF-IDF and truncated SVD) of ATAC."
+            " Gene accessibility is the sum of counts in the peaks at a gene's promoters"
+        )
+    sentences += "."
     return Method(
         "Peaks and matrices",
         sentences,
@@ -77,18 +123,21 @@ def regulons_method(evidence: Evidence, config: dict) -> Method | None:
     if evidence.regulons is None:
         return None
     reference, cites, sentences = config.get("reference") or {}, [], ""
-    if reference.get("fasta"):
+    linked = _has(evidence, "atac")
+    if reference.get("fasta") and linked:
         release = (config.get("regulons") or {}).get("jaspar_release", "JASPAR")
         sentences += f"Motifs of {release} (vertebrate CORE) were scanned in the peaks with lightmotif. "
         cites += ["jaspar", "lightmotif"]
-    sentences += (
-        "Each pair of a peak and a gene near it got the probability of a link, from its distance to the TSS and the "
-        "association of accessibility and expression, which was compared with matched peaks that cannot be linked. "
-    )
-    cites += ["null", "eqtl"]
+    if linked:
+        sentences += (
+            "Each pair of a peak and a gene near it got the probability of a link, from its distance to the TSS and "
+            "the association of accessibility and expression, which was compared with matched peaks that cannot be "
+            "linked. "
+        )
+        cites += ["null", "eqtl"]
     sentences += (
         "A regulon joins a TF to its targets through the linked elements that carry its motif. "
-        if reference.get("fasta")
+        if reference.get("fasta") and linked
         else ""
     )
     sentences += "TF–target edges came from the network file that was given. " if reference.get("network") else ""

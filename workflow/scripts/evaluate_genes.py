@@ -1,0 +1,141 @@
+"""Judge vectors of genes on gene tasks, beside expression statistics, PCA loadings and random vectors."""
+
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import torch
+
+from regulonformer.corpus.profile import principal_components
+from regulonformer.corpus.shards import Corpus
+from regulonformer.errors import InputError
+from regulonformer.evaluate.gene_tasks import read_task, without_pairs
+from regulonformer.evaluate.genes import (
+    as_regulators,
+    expression_statistics,
+    judge,
+    prior_vectors,
+)
+from regulonformer.evaluate.metrics import COLUMNS
+from regulonformer.gene_names import GeneNames
+from regulonformer.gene_vectors import CONTEXTUAL, REGULON, STATIC, read_vectors
+from regulonformer.io.gene_lists import read_aliases
+from regulonformer.io.store import read_parquet, write_tsv
+from regulonformer.log import rule_log
+from regulonformer.training.start import LOADING_CELLS
+
+MIN_CELLS = 10  # of a state that show a gene, for a vector of it
+NOT_IN_PRIOR = "not in the prior"
+
+
+def main(
+    *, vectors, shards, cells, vocabulary, regulons, tasks: dict, settings: dict, recipe: str, run: str, output,
+    aliases=None, threads=1,
+) -> None:  # fmt: skip
+    """Write scores of all methods on all tasks (tsv).
+
+    Parameters
+    ----------
+    vectors
+        Parquet of `embed_genes`.
+    shards, cells, vocabulary
+        The corpus.
+    regulons
+        The prior. Tasks of pairs are also judged on the pairs that it does not have.
+    tasks
+        Name to file.
+    settings
+        seeds, bootstrap, confidence.
+    recipe, run
+        Names of the model and of the data set in the table.
+    output
+        TSV to write.
+    aliases
+        Table of other names of genes, or None.
+    threads
+        CPU threads.
+
+    Raises
+    ------
+    InputError
+        If no task is named.
+    """
+    if not tasks:
+        fix = "Name one, for instance --config 'gene_tasks={trrust: {file: trrust_rawdata.mouse.tsv}}'"
+        raise InputError("gene_tasks", "no gene task is named", fix)
+    torch.set_num_threads(threads)
+    corpus = Corpus(shards, cells, vocabulary)
+    genes = corpus.vocabulary
+    names = GeneNames(genes["symbol"], genes["gene_id"], read_aliases(aliases) if aliases else None)
+    edges = read_parquet(regulons)
+    methods = _methods(corpus, read_parquet(vectors), edges, recipe)
+    prior = _pairs(edges, names)
+    parts = []
+    for name, file in tasks.items():
+        task = read_task(file, names)
+        versions = {name: task}
+        if task.genes.shape[1] == 2:
+            versions[f"{name}, {NOT_IN_PRIOR}"] = without_pairs(task, prior)
+        for version, rows in versions.items():
+            table, counts = judge(
+                rows, methods, np.concatenate([task.genes, prior]) if len(versions) > 1 else prior, settings
+            )
+            logging.info("%s: %s", version, json.dumps(counts))
+            parts.append(table.assign(dataset=f"{run}: {version}", fold="pooled", n_tested=counts["tested"]))
+    write_tsv(pd.concat(parts)[[*COLUMNS, "n_tested"]], output)
+
+
+def _pairs(regulons: pd.DataFrame, names: GeneNames) -> np.ndarray:
+    """Edges of the prior as row numbers, pairs x 2."""
+    edges = regulons[["source", "target"]].drop_duplicates()
+    rows = np.stack([names.find(edges[column])["row"].loc[edges[column]].to_numpy() for column in edges], axis=1)
+    return rows[(rows >= 0).all(1)]
+
+
+def _methods(corpus, table: pd.DataFrame, regulons: pd.DataFrame, recipe: str) -> dict:
+    """Vectors of every method as functions of the seed; ours first."""
+    symbols = corpus.vocabulary["symbol"]
+    static_ND = read_vectors(table, STATIC, symbols)[""]
+    regulon_ND = read_vectors(table, REGULON, symbols).get("", np.full_like(static_ND, np.nan))
+    stacked = np.ma.masked_invalid(np.stack(list(read_vectors(table, CONTEXTUAL, symbols, MIN_CELLS).values())))
+    # A gene that no state shows often enough is given the mean vector: nothing is known of it.
+    contextual_ND = stacked.mean(0)
+    contextual_ND = contextual_ND.filled(contextual_ND.mean(0))
+    width, chosen = static_ND.shape[1], np.arange(0, len(corpus), -(-len(corpus) // LOADING_CELLS))
+    loadings = [
+        principal_components(counts[measured], corpus.library[chosen, m][measured], width).loadings
+        for m, counts in enumerate(corpus.rows(chosen))
+        if (measured := ~corpus.missing[chosen, m]).any()
+    ]
+    ours = f"regulonformer ({recipe})"
+    found = {
+        ours: as_regulators(static_ND, regulon_ND),
+        f"{ours}, static": static_ND,
+        f"{ours}, contextual": contextual_ND,
+        "PCA loadings (RNA)": loadings[0],
+        "PCA loadings (RNA and accessibility)": np.hstack(loadings),
+        "PCA loadings (RNA), prior": as_regulators(loadings[0], prior_vectors(loadings[0], regulons, symbols)),
+        "expression statistics": expression_statistics(corpus),
+    }
+    methods = {name: lambda seed, values=values: values for name, values in found.items()}
+    shape = found[ours].shape
+    return methods | {"random vectors": lambda seed: np.random.default_rng(seed).standard_normal(shape)}
+
+
+if job := globals().get("snakemake"):
+    with rule_log(job.log[0]):
+        main(
+            vectors=job.input.vectors,
+            shards=job.input.shards,
+            cells=job.input.cells,
+            vocabulary=job.input.vocabulary,
+            regulons=job.input.regulons,
+            aliases=job.input.get("aliases") or None,
+            tasks=dict(zip(job.params.tasks, job.input.tasks, strict=True)),
+            settings=job.params.settings,
+            recipe=job.params.recipe,
+            run=job.params.run,
+            output=job.output.genes,
+            threads=job.threads,
+        )

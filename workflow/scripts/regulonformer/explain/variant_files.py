@@ -1,0 +1,168 @@
+"""Edits from VCF, BED or TSV files, checked against the genome."""
+
+import gzip
+from os.path import commonprefix
+from pathlib import Path
+
+import pandas as pd
+
+from regulonformer.errors import UNREADABLE, InputError
+from regulonformer.explain.edits import KINDS, Edit
+from regulonformer.sequence.features import Genome
+
+REPLACES = ("snv", "indel", "deletion")
+FORMATS = "Use .vcf(.gz), .bed or .tsv; see docs/variants.md"
+BASES = set("ACGTN")
+
+
+def read_edits(path, genome: Genome, tss: pd.DataFrame) -> tuple[list[Edit], list[tuple[str, str]]]:
+    """Read edits of any of the three formats.
+
+    VCF: one edit per ALT allele. BED: chrom, start, end, kind (deletion if there is no fourth column), name. TSV with a
+    header: kind and either chrom, start, end (0-based, half-open) with ref and alt where the kind replaces bases, or
+    gene, whose TSSs are ablated; name is optional.
+
+    Parameters
+    ----------
+    path
+        File.
+    genome
+        Reference that alleles are checked against.
+    tss
+        chrom, tss, symbol: where the TSSs of named genes are.
+
+    Returns
+    -------
+    edits
+        Edits in the order of the file.
+    unread
+        Name and reason of entries that are no edit of known bases, such as symbolic alleles.
+
+    Raises
+    ------
+    InputError
+        If the file is unreadable, a kind or gene is unknown, or a reference allele differs from the genome.
+    """
+    path = Path(path)
+    suffix = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
+    if suffix not in ("vcf", "bed", "tsv"):
+        raise InputError(path, f"of unknown format .{suffix}", FORMATS)
+    try:
+        opener = gzip.open if path.name.endswith(".gz") else open
+        with opener(path, "rt") as handle:
+            lines = [(number, line.rstrip("\r\n")) for number, line in enumerate(handle, start=1) if line.strip()]
+    except (*UNREADABLE, UnicodeDecodeError) as error:
+        raise InputError(path, f"not readable ({error})", FORMATS) from error
+    reader = _Reader(path, genome, tss)
+    for number, values in {"vcf": _vcf_rows, "bed": _bed_rows, "tsv": _tsv_rows}[suffix](path, lines):
+        reader.add(number, values)
+    if not reader.edits and not reader.unread:
+        raise InputError(path, "holds no edit", FORMATS)
+    return reader.edits, reader.unread
+
+
+class _Reader:
+    """Collects edits and checks each."""
+
+    def __init__(self, path: Path, genome: Genome, tss: pd.DataFrame) -> None:
+        self.path, self.genome, self.tss = path, genome, tss
+        self.edits: list[Edit] = []
+        self.unread: list[tuple[str, str]] = []
+
+    def add(self, number: int, values: dict) -> None:
+        """Take one entry: kind, chrom, start, end, ref, alt, gene, name, as text; empty where there is none."""
+        kind, where = values["kind"], f"{self.path} line {number}"
+        if kind not in KINDS:
+            raise InputError(where, f"unknown kind {kind!r}", f"Known are {', '.join(KINDS)}")
+        if values["gene"]:
+            self.edits.append(self._of_gene(where, kind, values))
+            return
+        chrom, start, end = values["chrom"], _number(where, values["start"]), _number(where, values["end"])
+        name = values["name"] or f"{chrom}:{start + 1}-{end}_{kind}"
+        ref, alt = values["ref"].upper(), values["alt"].upper()
+        if set(ref + alt) - BASES:
+            self.unread.append((name, f"the alleles {ref}>{alt} are no bases"))
+            return
+        if chrom not in self.genome.lengths:
+            known = ", ".join(list(self.genome.lengths)[:3])
+            raise InputError(where, f"chromosome {chrom} is not in {self.genome.path} ({known} ...)", "Rename it")
+        if not 0 <= start <= end <= self.genome.lengths[chrom]:
+            problem = f"{chrom}:{start}-{end} is no interval of a chromosome of {self.genome.lengths[chrom]:,} bp"
+            raise InputError(where, problem, "Give 0-based, half-open coordinates of the genome build in use")
+        self._check_reference(where, chrom, start, end, ref)
+        if kind in ("snv", "indel") and not (alt or ref):
+            raise InputError(where, f"a {kind} without alleles", "Fill the columns ref and alt, or use a VCF")
+        if kind in REPLACES:
+            # The base that an indel of a VCF shares with the reference is no part of it.
+            shared = len(commonprefix([ref, alt]))
+            start, alt = start + shared, alt[shared:]
+        replaced = alt.encode() if kind in REPLACES else None if kind == "motif_scramble" else b"N" * (end - start)
+        self.edits.append(Edit(name, kind, chrom, start, end, replaced))
+
+    def _check_reference(self, where: str, chrom: str, start: int, end: int, ref: str) -> None:
+        found = self.genome.fetch(chrom, start, end).decode()
+        if ref and ref != found:
+            problem = f"reference allele {ref} at {chrom}:{start + 1}, but {self.genome.path} has {found}"
+            fix = "Give the variants in the genome build of reference/fasta, on its forward strand"
+            raise InputError(where, problem, fix)
+
+    def _of_gene(self, where: str, kind: str, values: dict) -> Edit:
+        gene = values["gene"]
+        places = self.tss[self.tss["symbol"] == gene]
+        if kind != "tss_ablation":
+            raise InputError(where, f"a {kind} is named by a gene", "Name it by chrom, start, end")
+        if places.empty:
+            raise InputError(where, f"gene {gene} has no TSS in the annotation", "Check the symbol")
+        first = places.iloc[0]
+        name = values["name"] or f"{gene}_tss_ablation"
+        return Edit(name, kind, str(first["chrom"]), int(first["tss"]), int(first["tss"]) + 1, None, gene)
+
+
+def _number(where: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(where, f"{text!r} is no position", "Give whole numbers of base pairs") from None
+
+
+def _vcf_rows(path, lines):
+    """Alleles of a VCF, one entry each."""
+    for number, line in lines:
+        if line.startswith("#"):
+            continue
+        fields = line.split("\t")
+        if len(fields) < 5:
+            raise InputError(f"{path} line {number}", "fewer than five columns", "A VCF has CHROM POS ID REF ALT ...")
+        chrom, position, identifier, ref, alts = fields[:5]
+        start = _number(f"{path} line {number}", position) - 1
+        for alt in alts.split(","):
+            name = f"{chrom}:{position}_{ref}>{alt}" if identifier in (".", "") else f"{identifier}_{ref}>{alt}"
+            kind = "snv" if len(ref) == len(alt) == 1 else "deletion" if ref.startswith(alt) else "indel"
+            row = {"kind": kind, "chrom": chrom, "start": start, "end": start + len(ref), "ref": ref, "alt": alt}
+            yield number, row | {"gene": "", "name": name}
+
+
+def _bed_rows(path, lines):
+    for number, line in lines:
+        if line.startswith(("#", "track", "browser")):
+            continue
+        fields = line.split("\t")
+        if len(fields) < 3:
+            raise InputError(f"{path} line {number}", "fewer than three columns", "A BED has chrom, start, end")
+        kind, name = (fields[at] if len(fields) > at else default for at, default in ((3, "deletion"), (4, "")))
+        row = dict(zip(("chrom", "start", "end"), fields[:3], strict=True))
+        yield number, row | {"kind": kind, "name": name, "ref": "", "alt": "", "gene": ""}
+
+
+def _tsv_rows(path, lines):
+    lines = [(number, line) for number, line in lines if not line.startswith("#")]
+    names = lines[0][1].split("\t") if lines else []
+    if "kind" not in names or not ({"chrom", "start", "end"} <= set(names) or "gene" in names):
+        fix = "The header names kind, and chrom, start, end or gene; see docs/variants.md"
+        raise InputError(path, f"no edits: its header is {', '.join(names) or 'empty'}", fix)
+    for number, line in lines[1:]:
+        given = dict(zip(names, line.split("\t"), strict=False))
+        yield (
+            number,
+            {key: given.get(key, "") for key in ("kind", "chrom", "start", "end", "ref", "alt", "gene", "name")},
+        )

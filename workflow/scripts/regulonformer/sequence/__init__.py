@@ -1,0 +1,1 @@
+"""DNA sequence as numbers: windows around genes, encoders behind one interface, and features of genes and elements."""
