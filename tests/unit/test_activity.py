@@ -36,6 +36,11 @@ def test_area_by_hand():
     np.testing.assert_allclose(area, [[15 / 17, 1, 0, 0]], rtol=1e-6)
 
 
+def test_no_cells_have_no_activity(counts):
+    members = sets([0, 3], [0, 1])
+    assert activity.aucell(counts[:0], members, 0.1).shape == activity.mean_z(counts[:0], members).shape == (0, 2)
+
+
 def test_area_equals_the_plain_definition(counts):
     members = sets(range(0, 30), range(20, 25), [99])
     area = activity.aucell(counts, members, 0.2)

@@ -1,15 +1,20 @@
 """Settings, sample sheet and the list of modules a script imports."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import anndata
+import mudata
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from regulonformer.config.schema import check_settings, read_yaml
 from regulonformer.config.settings import load_settings
-from regulonformer.config.sheet import read_samples
+from regulonformer.config.sheet import may_have_label, read_samples
 from regulonformer.config.sources import modules_of
 from regulonformer.errors import InputError
 
@@ -73,12 +78,37 @@ def test_every_key_has_type_and_description():
     [
         ({"tasks": {"perturb": {"column": "knockout"}}}, ["'perturb'", "explain/perturb/", "another name"]),
         ({"perturbation": {"column": "knockout", "group": "knockout"}}, ["perturbation/group", "'knockout'"]),
+        ({"comparison": {"task": "age"}}, ["comparison/task", "'age'", "state"]),
+        ({"comparison": {"controls": {"no contrast": {"recipe": "scdmc", "objective": {}}}}}, ["'no contrast'", "'_'"]),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, words, monkeypatch):
     monkeypatch.chdir(ROOT)
     demo = yaml.safe_load(Path("config/config.yaml").read_text())
     load_settings(demo, "config/config.yaml", ROOT)
+    with pytest.raises(InputError) as caught:
+        load_settings(demo | changes, "config/config.yaml", ROOT)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pretrain": {"recipe": "biodta"}}, ["recipe biodta", "reads the sequence of peaks"]),
+        ({"comparison": {"recipes": ["biodta"]}}, ["recipe biodta", "reads the sequence of peaks"]),
+        ({"comparison": {"recipes": ["scmomer"]}}, ["recipe scmomer", "RNA and ATAC"]),
+        ({"comparison": {"recipes": ["biodta"]}, "fasta": None}, ["recipe biodta", "reference/fasta"]),
+    ],
+)
+def test_recipes_that_rna_alone_cannot_train_are_refused(changes, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    demo = yaml.safe_load(Path("config/config.yaml").read_text())
+    columns, *rows = Path("config/samples.tsv").read_text().splitlines()
+    demo["samples"] = write_sheet(tmp_path, *(f"{row}\trna" for row in rows), columns=f"{columns}\tmodality")
+    demo["reference"]["network"] = "results/demo/simulate/network.tsv"
+    load_settings(demo, "config/config.yaml", ROOT)
+    if "fasta" in changes:
+        demo["reference"]["fasta"] = changes.pop("fasta")
     with pytest.raises(InputError) as caught:
         load_settings(demo | changes, "config/config.yaml", ROOT)
     assert [word for word in words if word not in str(caught.value)] == []
@@ -229,3 +259,20 @@ def test_importing_the_package_is_cheap():
         [sys.executable, "-c", heavy], cwd=SCRIPTS, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_matrix_may_have_labels_if_its_table_of_cells_has_the_column(tmp_path):
+    paths = {name: tmp_path / name for name in ("labelled.h5ad", "query.h5ad", "both.h5mu", "copy.h5", "damaged.h5ad")}
+    obs = pd.DataFrame({"state": ["a", "b"]}, index=["1", "2"])
+    table = anndata.AnnData(np.ones((2, 3)), obs)
+    table.write_h5ad(paths["labelled.h5ad"])
+    table.write_h5ad(paths["copy.h5"])
+    mudata.MuData({"rna": table}).write_h5mu(paths["both.h5mu"])
+    anndata.AnnData(np.ones((2, 3))).write_h5ad(paths["query.h5ad"])
+    paths["damaged.h5ad"].write_bytes(paths["labelled.h5ad"].read_bytes()[:600])
+    paths["yet_to_come.h5ad"] = tmp_path / "yet_to_come.h5ad"
+    may = {name: may_have_label({"matrix": str(path), "labels": None}, "state") for name, path in paths.items()}
+    assert may == dict.fromkeys(may, True) | {"query.h5ad": False, "damaged.h5ad": False}
+    os.utime(paths["query.h5ad"], (0, 0))
+    table.write_h5ad(paths["query.h5ad"])
+    assert may_have_label({"matrix": str(paths["query.h5ad"]), "labels": None}, "state"), "a file that changed"

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy import sparse
 
-from regulonformer.config.settings import _check_sequence
+from regulonformer.config.settings import _check_recipe, _find_sequence
 from regulonformer.corpus.encoding import encode
 from regulonformer.errors import InputError
 from regulonformer.model.batch import RegulonEdges
@@ -173,6 +173,12 @@ RECIPES = {
 }
 
 
+def check(settings, recipes):
+    """What is asked of the recipe of a run before any compute."""
+    _find_sequence(settings, set(), "config.yaml")
+    _check_recipe(settings["pretrain"]["recipe"], settings, {"a": {"modality": ""}}, recipes, "config.yaml")
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -185,13 +191,13 @@ RECIPES = {
 )
 def test_what_sequence_lacks_is_said_before_any_compute(changes, problem):
     with pytest.raises(InputError, match=problem):
-        _check_sequence(settings_of(**changes), RECIPES, set(), "config.yaml")
+        check(settings_of(**changes), RECIPES)
 
 
 def test_recipes_without_sequence_need_no_genome():
     settings = settings_of(reference={"fasta": None}, pretrain={"recipe": "regulon"})
-    _check_sequence(settings, RECIPES, set(), "config.yaml")
-    _check_sequence(settings_of(), RECIPES, set(), "config.yaml")
+    check(settings, RECIPES)
+    check(settings_of(), RECIPES)
     circular = RECIPES | {"biodta": {"objective": {"name": "dynamic", "base": "biodta"}}}
     with pytest.raises(InputError, match="none with static gene vectors"):
-        _check_sequence(settings_of(), circular, set(), "config.yaml")
+        check(settings_of(), circular)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from evaluate_genes import MIN_CELLS, _contextual
 from regulonformer.errors import InputError
 from regulonformer.evaluate.gene_tasks import GeneTask, read_task, without_pairs
 from regulonformer.evaluate.genes import (
@@ -75,6 +76,21 @@ def test_labels_and_sizes_are_checked(tmp_path):
         read_task(written(tmp_path, {"gene": SYMBOLS, "label": [1] * 3 + [0] * (N_GENES - 3)}), NAMES)
 
 
+def test_repeated_rows_are_counted_and_those_that_contradict_are_refused(tmp_path):
+    rows = {"gene": SYMBOLS[:60], "label": [1, 0] * 30}
+    twice = {"gene": [*rows["gene"], "G0", "G1"], "label": [*rows["label"], 1, 0]}
+    task = read_task(written(tmp_path, twice), NAMES)
+    assert (len(task.genes), task.repeated) == (60, 2)
+    with pytest.raises(InputError, match="1 .* both labels.*G0"):
+        read_task(written(tmp_path, {"gene": [*rows["gene"], "G0"], "label": [*rows["label"], 0]}), NAMES)
+
+
+def test_a_task_of_which_no_row_can_be_tested_is_refused():
+    task = GeneTask(np.array([[0, 1], [2, 3]]), np.array([True, False]))
+    with pytest.raises(InputError, match="no row"):
+        judge(task, {"ours": lambda seed: np.eye(4)}, np.empty((0, 2), int), SETTINGS)
+
+
 def test_every_gene_is_in_as_many_false_pairs_as_true_ones(edges):
     _, task = edges
     fold, known = gene_folds(task, seed=1), np.array([[0, 50], [1, 60]])
@@ -132,7 +148,7 @@ def test_vectors_that_know_the_axis_tell_pairs_and_random_ones_do_not(edges):
     cell = table[table["seed"] == "all"].set_index(["method", "metric"])
     assert cell.loc[("ours", "auroc"), "value"] > 0.7
     assert cell.loc[("random", "auroc"), "ci_low"] < 0.5 < cell.loc[("random", "auroc"), "ci_high"]
-    assert cell.loc[("random", "gap_auroc"), "ci_low"] > 0
+    assert cell.loc[("random", "gap_auroc"), "ci_high"] < 0, "the method less ours"
     assert counts["straddling"] + counts["tested"] == counts["rows"]
     again, _ = judge(task, methods, task.genes, SETTINGS)
     pd.testing.assert_frame_equal(table, again)
@@ -172,6 +188,17 @@ def test_contextual_vectors_are_means_over_the_cells_that_show_a_gene():
     regulon = read_vectors(table, REGULON, symbols)[""]
     np.testing.assert_allclose(regulon[0], weight[0] * static[0] + weight[5] * static[5], rtol=1e-4, atol=1e-6)
     assert np.isnan(regulon[1:]).all()
+
+
+def test_contextual_vectors_are_left_out_where_no_state_shows_a_gene_often_enough(caplog):
+    static, state = np.ones((3, 2)), np.array([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]])
+    for n_cells, expected in (([MIN_CELLS, MIN_CELLS, 1], 1), ([1, 1, 1], 0)):
+        table = vector_table(SYMBOLS[:3], static, ([], np.ones((0, 2))), ["a"], (state, np.array([n_cells])))
+        found = _contextual(table, SYMBOLS[:3], "contextual")
+        assert len(found) == expected
+        if found:
+            assert found["contextual"][2].tolist() == [2.0, 3.0], "an unknown gene is the mean of the others"
+    assert "left out" in caplog.text
 
 
 def test_a_tf_stands_for_its_targets():

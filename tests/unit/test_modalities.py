@@ -220,6 +220,22 @@ def test_labels_inside_the_matrix_are_labels_and_may_not_contradict_a_labels_fil
         ingest(tmp_path, {"one": {"labels": "labels.tsv"}})
 
 
+def test_numbers_are_compared_as_numbers_and_the_second_matrix_gives_only_what_the_first_lacks(tmp_path):
+    for name, features, values in (("one", GENES, {"age": 61.0, "n": "1"}), ("peaks", PEAKS, {"n": "2", "more": "m"})):
+        write_library(tmp_path, name, features)
+        table = ad.read_h5ad(tmp_path / f"{name}.h5ad")
+        table.obs_names = [f"one{i}-1" for i in range(N_CELLS)]
+        table.obs = table.obs.assign(**values)
+        table.write_h5ad(tmp_path / f"{name}.h5ad")
+    labels = "barcode\tage\n" + "".join(f"one{i}-1\t61\n" for i in range(N_CELLS))
+    (tmp_path / "labels.tsv").write_text(labels)
+    ingest(tmp_path, {"one": {"peak_matrix": "peaks.h5ad", "labels": "labels.tsv"}})
+    cells = read_mudata(tmp_path / "one.h5mu").obs
+    assert (cells[["age", "n", "more"]].astype(str) == ["61", "1", "m"]).all(axis=None)
+    notes = " ".join(read_json(tmp_path / "one.qc.json")["notes"])
+    assert f"columns state, n of {tmp_path / 'peaks.h5ad'} are left out" in notes
+
+
 def normalise(counts, totals=1e4):
     """log1p of counts scaled to a total per cell."""
     scaled = sparse.diags(totals / np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)) @ counts
@@ -270,6 +286,13 @@ def test_unspliced_counts_take_the_place_of_accessibility(tmp_path):
     assert (unspliced.toarray() == layers["unspliced"].toarray()[place][:, column]).all()
     assert corpus.cells[["has_rna", "has_atac"]].all(axis=None)
     assert read_json(tmp_path / "corpus.json")["second_modality"] == "unspliced"
+    (tmp_path / "scaled").mkdir()
+    counts = sparse.csr_matrix(np.hstack([np.ones((N_CELLS, 1)), layers["unspliced"].toarray()[:, 1:]]))
+    scaled = layers | {"unspliced": normalise(counts)}
+    write_library(tmp_path / "scaled", "one", GENES, **scaled)
+    ingest(tmp_path / "scaled", {"one": {}}, settings={"second_modality": "unspliced", "counts": "recover"})
+    notes = read_json(tmp_path / "scaled/one.qc.json")["notes"]
+    assert any(note.startswith("unspliced: ") and "recovered" in note for note in notes)
     (tmp_path / "none").mkdir()
     write_library(tmp_path / "none", "one", GENES)
     with pytest.raises(InputError, match="has no layers\\['spliced'\\]"):

@@ -1,9 +1,13 @@
 """Gene modules and networks of a cell state: planted groups come back, and only TFs have targets."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import find_modules
+from regulonformer.errors import InputError
 from regulonformer.explain.modules import centred, gene_modules, network_table, tf_network
+from regulonformer.gene_vectors import vector_table
 
 SYMBOLS = np.array([f"G{number}" for number in range(90)], dtype=object)
 IS_TF = np.arange(90) < 6
@@ -38,3 +42,17 @@ def test_networks_go_from_tfs_to_genes_alone(vectors):
     assert set(table["source"]) == set(SYMBOLS[:6]) and (table.groupby("source").size() == 5).all()
     first = table[table["source"] == "G0"]
     assert (first["source"] != first["target"]).all() and first["similarity"].abs().is_monotonic_decreasing
+
+
+def test_states_that_are_all_too_small_are_refused(vectors, tmp_path):
+    shown = np.full((1, 90), find_modules.MIN_CELLS - 1)
+    table = vector_table(SYMBOLS, vectors, (np.zeros(0, int), np.zeros((0, 12))), ["rare"], (vectors[None], shown))
+    table.to_parquet(tmp_path / "vectors.parquet")
+    genes = pd.DataFrame({"token": range(90), "gene_id": SYMBOLS, "symbol": SYMBOLS, "chrom": "1", "is_tf": IS_TF})
+    genes.to_csv(tmp_path / "vocabulary.tsv", sep="\t", index=False)
+    prior = pd.DataFrame({"source": ["G0"], "target": ["G10"], "score": [1.0]})
+    prior.to_parquet(tmp_path / "regulons.parquet")
+    files = {"vectors": "vectors.parquet", "vocabulary": "vocabulary.tsv", "regulons": "regulons.parquet"}
+    files |= {name: f"{name}.out" for name in ("modules", "networks", "agreement")}
+    with pytest.raises(InputError, match="no state has 50 genes.*coarser"):
+        find_modules.main(**{k: tmp_path / v for k, v in files.items()}, seed=0, ours="ours", run="run")

@@ -84,4 +84,5 @@ def test_baselines_know_what_is_linear_and_the_mean_knows_nothing():
     assert {"mean", "kNN PCA(RNA)", "ridge PCA(RNA)", "ridge LSI(ATAC)", "ridge PCA(RNA)+LSI(ATAC)"} == set(found)
     assert np.ptp(found["mean"]) == 0 and found["mean"][0] == pytest.approx(time[~test].mean())
     assert all(np.corrcoef(found[name], time[test])[0, 1] > 0.7 for name in found if name != "mean")
+    assert set(predict_baselines(None, atac, time, test, options, 0)) == {"mean", "kNN LSI(ATAC)", "ridge LSI(ATAC)"}
     assert set(predict_baselines(rna, None, time, test, options, 0)) == {"mean", "kNN PCA(RNA)", "ridge PCA(RNA)"}

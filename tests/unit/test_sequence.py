@@ -104,6 +104,9 @@ def test_whole_chromosomes_are_held_out_and_blocks_where_there_are_too_few():
     assert held.sum() == 25 and len(set(chrom[held])) == 1
     alone = split_chromosomes(np.repeat("chr1", 100), np.arange(100), 0.25, 0)
     assert 15 <= alone.sum() <= 35 and np.abs(np.diff(alone.astype(int))).sum() <= 12
+    scaffolds = np.repeat(["chr1", "scaffold1", "scaffold2"], [1000, 3, 3])
+    shares = [split_chromosomes(scaffolds, np.arange(1006), 0.2, seed).mean() for seed in range(6)]
+    assert min(shares) > 0.1 and max(shares) < 0.3
 
 
 def test_pseudo_bulk_corrects_depth():
@@ -201,3 +204,30 @@ def test_no_code_from_a_folder_is_run(tmp_path):
     with pytest.raises(InputError, match="transformers"):
         load_encoder(tmp_path, 64)
     assert not proof.exists()
+
+
+class Port(torch.nn.Module):
+    """Stands for a large model of one-hot bases: bins of eight positions, five features."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(4, 5, 8, stride=8)
+
+    def forward(self, onehot_XL4):
+        return self.conv(onehot_XL4.transpose(1, 2)).transpose(1, 2)
+
+
+def test_an_exported_model_of_one_hot_bases_is_read_on_both_strands(tmp_path):
+    torch.manual_seed(0)
+    torch.export.save(torch.export.export(Port().eval(), (torch.zeros(1, 64, 4),)), tmp_path / "model.pt2")
+    (tmp_path / "config.json").write_text('{"kind": "one-hot", "window": 64}')
+    encoder = load_encoder(tmp_path)
+    assert (encoder.window, encoder.width) == (64, 5)
+    site = b"ACGTTGCA" * 8
+    turned = site.translate(bytes.maketrans(b"ACGT", b"TGCA"))[::-1]
+    vectors = encoder.encode([site, turned, b"N" * 64, b"A" * 64])
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
+    assert not vectors[2].any() and np.abs(vectors[0] - vectors[3]).max() > 1e-3
+    (tmp_path / "config.json").write_text('{"kind": "one-hot", "window": 128}')
+    with pytest.raises(InputError, match="model.pt2.*no exported model"):
+        load_encoder(tmp_path)

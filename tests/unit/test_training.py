@@ -102,10 +102,10 @@ def finished(world, tmp_path_factory):
 def test_outputs(finished):
     metrics = pd.read_csv(finished / "metrics.tsv", sep="\t")
     losses = ["loss_rna", "floor_rna", "loss_atac", "floor_atac"]
-    assert metrics.columns.tolist() == ["step", "split", *losses, "learning_rate", *COSTS]
+    assert metrics.columns.tolist() == ["step", "stage", "hidden", "split", *losses, "learning_rate", *COSTS]
     assert metrics["step"].tolist() == [4, 4, 8, 8, 12, 12]
     assert metrics["split"].tolist() == ["train", "validation"] * 3
-    assert np.isfinite(metrics.drop(columns="split")).all(axis=None)
+    assert np.isfinite(metrics.drop(columns=["stage", "split"])).all(axis=None)
     run = read_json(finished / "run.json")
     assert run["n_parameters"] > 0 and run["n_train_cells"] == 60 and run["n_validation_cells"] == 30
     assert (run["precision"], run["device"], run["processes"], run["compile"]) == ("float32", "cpu", 1, False)

@@ -1,9 +1,12 @@
 """When a cell gets a label: the confidence it takes, and whether it looks new."""
 
+import anndata as ad
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
 
+import predict_labels
 from regulonformer.adapt.transfer import choose_confidence, mean_probabilities, name_cells, noticed_if_new, novelty
 
 
@@ -54,6 +57,36 @@ def test_cells_of_known_kinds_are_rarely_new_and_those_of_an_unknown_kind_are(pl
     assert np.all(novelty(space, fold, known) > 0)
 
 
+def test_cells_without_a_place_are_neither_judged_nor_judges(places):
+    space, kind, donor = places
+    fold, unplaced = np.where(donor < 2, donor, -1), np.arange(len(kind)) % 5 == 0
+    target = np.flatnonzero(fold < 0)
+    alone = novelty(space[~unplaced], fold[~unplaced], np.flatnonzero(fold[~unplaced] < 0))
+    space = np.where(unplaced[:, None], np.nan, space)
+    found = novelty(space, fold, target)
+    assert np.isnan(found[unplaced[target]]).all()
+    np.testing.assert_array_equal(found[~unplaced[target]], alone)
+    truth = kind.astype(str)
+    known = noticed_if_new(space[~unplaced], fold[~unplaced], truth[~unplaced], 0.05)
+    assert noticed_if_new(space, fold, truth, 0.05) == known
+    # Cells of a single fold have nothing to be compared with.
+    assert np.isnan(novelty(space, np.where(fold == 0, 0, -1), target)).all()
+
+
+def test_a_place_is_that_of_the_cell_itself_and_of_atac_where_no_cell_has_rna(tmp_path):
+    def places(name, rna, atac):
+        tables = {"rna": (rna, "X_pca"), "atac": (atac, "X_lsi")}
+        made = {name: ad.AnnData(obs=pd.DataFrame(index=cells)) for name, (cells, _) in tables.items()}
+        for modality, (cells, key) in tables.items():
+            if cells:
+                made[modality].obsm[key] = np.array([[float(cell), len(modality)] for cell in cells])
+        mudata.MuData(made).write_h5mu(tmp_path / name)
+        return predict_labels._places(tmp_path / name, pd.Index(["1", "2", "3"]))
+
+    np.testing.assert_array_equal(places("mixed.h5mu", ["3", "1"], ["2", "3"]), [[1, 3], [np.nan] * 2, [3, 3]])
+    np.testing.assert_array_equal(places("atac.h5mu", [], ["3", "2", "1"]), [[1, 4], [2, 4], [3, 4]])
+
+
 def test_p_values_of_cells_like_the_labelled_are_uniform():
     rng = np.random.default_rng(1)
     space, fold = rng.normal(size=(1500, 2)), np.repeat([0, 1, -1], 500)
@@ -76,4 +109,6 @@ def test_why_a_cell_stays_unknown_is_said():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.95, 0.05]])
     table = name_cells(cells, ["a", "b"], probabilities, np.array([0.5, 0.5, 0.01]), threshold=0.8, rate=0.05)
     assert table["predicted"].tolist() == ["a", "unknown", "unknown"]
+    unplaced = name_cells(cells, ["a", "b"], probabilities, np.full(3, np.nan), threshold=0.8, rate=0.05)
+    assert unplaced["reason"].tolist() == ["", "uncertain", ""]
     assert table["reason"].tolist() == ["", "uncertain", "new"] and table["nearest"].tolist() == ["a", "a", "a"]

@@ -1,6 +1,7 @@
 """Variants: read and checked, applied to the right bases, and found where they matter."""
 
 import gzip
+import json
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from regulonformer.evaluate.variant_truth import auroc, match_strength, matched_
 from regulonformer.explain.edits import Edit, edited, random_edit, scrambled
 from regulonformer.explain.variant_files import read_edits
 from regulonformer.explain.variant_tables import (
+    BESIDE,
+    SILENT,
+    TESTED,
     UNTESTED,
     VariantScorer,
     VariantSettings,
@@ -27,8 +31,11 @@ from regulonformer.model.batch import RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.encoder import Regulonformer
 from regulonformer.objectives.dynamic import make_dynamic
+from regulonformer.prior.motifs import Motif
+from regulonformer.sequence.encoders import load_encoder
 from regulonformer.sequence.features import Genome, SequenceFeatures
 from regulonformer.sequence.windows import gene_windows
+from score_variants import count_status, null_of_loss, read_editor
 
 N_GENES, WINDOW, SITE = 40, 64, "TGACGTCA"
 
@@ -104,6 +111,127 @@ def test_variant_off_every_window_is_reported_as_untested(scorer):
     table = finish([rows, scorer.rows(Edit("near", "deletion", "chr1", 195, 199, b""))])
     assert table["status"].tolist()[0] == UNTESTED and table["fdr"][1:].notna().all()
     assert pd.isna(table["p"][0]) and pd.isna(table["gene"][0])
+
+
+def test_edit_of_most_of_a_window_is_compared_with_matched_genes_alone(world, scorer):
+    window = world[3].features.windows.loc[8]
+    for edit in (
+        Edit("gene", "tss_ablation", "chr1", 1000, 1001, None, "G4"),
+        Edit("element", "cre_ablation", "chr1", window.start - 500, window.end + 50, b"N" * 614),
+        Edit("most", "deletion", "chr1", window.start + 10, window.end - 10, b""),
+    ):
+        rows = scorer.rows(edit)
+        assert (rows["status"] == TESTED).all() and rows["p_element"].isna().all()
+        assert rows["p"].notna().all() and (rows["p"] == rows["p_matched"]).all()
+
+
+def test_null_of_an_ablated_gene_takes_as_many_whole_windows(world, scorer, monkeypatch):
+    editor, drawn = world[3], []
+    real = editor.tokens_after
+    monkeypatch.setattr(editor, "tokens_after", lambda sets, rng: drawn.extend(sets) or real(sets, rng))
+    scorer.rows(Edit("gene", "tss_ablation", "chr1", 1000, 1001, None, "G4"))
+    assert len(drawn) == 1 + 9
+    bounds = editor.features.windows
+    for edits in drawn:
+        ((row, edit),) = edits.items()
+        assert (edit.start, edit.end, edit.alt) == (bounds["start"][row], bounds["end"][row], b"N" * WINDOW)
+
+
+def test_edit_over_two_windows_is_compared_with_random_edits_of_both(world, scorer, monkeypatch):
+    editor, drawn = world[3], []
+    real = editor.tokens_after
+    monkeypatch.setattr(editor, "tokens_after", lambda sets, rng: drawn.append(sets) or real(sets, rng))
+    first, second = editor.features.windows.loc[4], editor.features.windows.loc[5]
+    scorer.rows(Edit("both", "cre_ablation", "chr1", first.end - 20, second.start + 5, b"N" * 161))
+    (_, random, *matched) = drawn
+    assert len(random) == 19 and all(
+        {row: len(edit.alt) for row, edit in edits.items()} == {4: 20, 5: 5} for edits in random
+    )
+    sizes = [{len(edit.alt) for edits in sets for edit in edits.values()} for sets in matched]
+    assert sizes == [{20}, {5}]
+
+
+def test_gene_that_no_cell_shows_is_silent_and_not_tested(world, scorer):
+    readout = scorer.readout
+    shown = torch.tensor(~np.isin(readout.cells.genes_BT.numpy(), [6]))
+    cells = readout.cells._replace(pad_BT=readout.cells.pad_BT | ~shown)
+    quiet = VariantScorer(
+        scorer.editor, CellReadout(readout.model, cells, np.repeat([0, 1], 4)), scorer.symbols, ["a", "b"],
+        scorer.expression_N, scorer.options,
+    )  # fmt: skip
+    start, end = site_of(world, 6)
+    rows = quiet.rows(Edit("unseen", "deletion", "chr1", start, end, b""))
+    assert (rows["status"] == SILENT).all() and rows["p"].isna().all()
+    found = finish([rows, quiet.rows(Edit("far", "snv", "chr1", 100, 101, b"A")), quiet.rows(edit_near(world))])
+    counts = count_status(pd.concat([found, pd.DataFrame([{"variant": "sv", "status": "no bases"}])]))
+    assert counts == {
+        "variants": 4, "tested": 1, "silent": 1, "beside_the_window": 0, "off_every_window": 1, "no_edit": 1,
+    }  # fmt: skip
+
+
+def edit_near(world) -> Edit:
+    return Edit("near", "deletion", "chr1", *site_of(world, 4), b"")
+
+
+def test_variant_in_an_element_beside_its_window_has_a_status_of_its_own(scorer, monkeypatch):
+    monkeypatch.setattr(scorer, "elements", pd.DataFrame({"chrom": ["chr1"], "start": [90], "end": [320]}))
+    assert scorer.rows(Edit("inside", "snv", "chr1", 100, 101, b"A"))["status"].tolist() == [BESIDE]
+    assert scorer.rows(Edit("far", "snv", "chr1", 80, 81, b"A"))["status"].tolist() == [UNTESTED]
+
+
+def test_wide_peak_replaces_a_tss_only_if_its_window_holds_it():
+    peak = pd.DataFrame({"chrom": "chr1", "start": [1000], "end": [3000], "symbol": ["A"]})
+    tss = pd.DataFrame({"chrom": "chr1", "tss": [1100, 2010], "symbol": ["A", "A"]})
+    windows, pairs = gene_windows(peak, tss, WINDOW)
+    assert windows["start"].tolist() == [1100 - 32, 2000 - 32] and set(pairs["kind"]) == {"tss"}
+    windows, pairs = gene_windows(peak, tss[:1], WINDOW)
+    assert pairs["kind"].tolist() == ["tss", "element"]
+
+
+def test_model_of_hugging_face_reads_as_many_bases_as_its_windows_have(world, tmp_path):
+    genome, _, symbols, editor = world
+    model, sequence = tmp_path / "model", tmp_path / "sequence"
+    model.mkdir()
+    sequence.mkdir()
+    make_tiny_bert(model)
+    encoder = load_encoder(model, WINDOW)
+    vectors = encoder.encode(genome.windows(editor.features.windows))
+    SequenceFeatures(editor.features.windows, editor.features.pairs, vectors).save(sequence)
+    read = read_editor(model, sequence, genome, symbols)
+    assert read.encoder.window == WINDOW
+    (new,) = read.tokens_after([read.parts_of(edit_near(world))], np.random.default_rng(0))
+    assert new.genes_K.tolist() == [4] and not np.allclose(new.features_KH, read.reference_NH[[4]])
+
+
+def make_tiny_bert(folder) -> None:
+    """A BERT of single bases with its tokeniser."""
+    from transformers import BertConfig, BertModel
+
+    (folder / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"ACGTN", *(f"##{base}" for base in "ACGTN")])
+    )
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": False})
+    )
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=15, **sizes)).save_pretrained(folder)
+
+
+def test_null_of_a_lost_tf_is_other_tfs_with_motifs(scorer, caplog):
+    def motifs(n):
+        return [Motif(f"M{gene}", f"G{gene}", np.ones((4, 6)), (f"G{gene}",)) for gene in range(n)]
+
+    tokens, kind = null_of_loss("G3", scorer, motifs(10))
+    assert kind == "genes without motifs" and len(tokens) == 9 and (tokens >= 10).all()
+    assert "G3: 9 other TFs" in caplog.text
+    more = VariantScorer(
+        scorer.editor, scorer.readout, scorer.symbols, ["a", "b"], scorer.expression_N, VariantSettings()
+    )
+    tokens, kind = null_of_loss("G3", more, motifs(12))
+    assert kind == "TFs with motifs" and tokens.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]
+    tokens, kind = null_of_loss("G30", more, motifs(12))
+    assert kind == "genes without motifs" and (tokens >= 12).all() and 30 not in tokens
 
 
 def test_ablated_tss_changes_every_window_of_the_gene_and_those_that_it_binds(world):
@@ -185,6 +313,18 @@ def test_vcf_gives_one_edit_per_allele_without_the_shared_base(world, tmp_path):
     assert len(unread) == 1 and "<DEL>" in unread[0][1]
 
 
+def test_alleles_that_are_the_same_change_nothing_and_names_are_given_once(world, tmp_path, caplog):
+    genome, tss, *_ = world
+    base = genome.fetch("chr1", 300, 301).decode()
+    others = [other for other in "ACGT" if other != base]
+    rows = [("chr1", "301", "rs1", base, base), ("chr1", "301", "rs2", base, others[0])]
+    edits, unread = read_edits(write_vcf(tmp_path / "v.vcf.gz", *rows, rows[1], rows[1]), genome, tss)
+    name = f"rs2_{base}>{others[0]}"
+    assert [edit.name for edit in edits] == [name, f"{name}_2", f"{name}_3"]
+    assert unread == [(f"rs1_{base}>{base}", f"both alleles are {base}")]
+    assert f"{name} is given again" in caplog.text
+
+
 def test_reference_allele_that_differs_from_the_genome_is_an_error(world, tmp_path):
     genome, tss, *_ = world
     true = genome.fetch("chr1", 300, 301).decode()
@@ -215,6 +355,10 @@ def test_bed_and_tsv(world, tmp_path):
         ("v.bed", "chr1\t10\t20\tmutation\n", "unknown kind 'mutation'"),
         ("v.bed", "chr7\t10\t20\n", "chromosome chr7 is not in"),
         ("v.bed", "chr1\t10\t999999999\n", "no interval"),
+        ("v.bed", "chr1\t10\t10\n", "a deletion of no bases"),
+        ("v.tsv", "kind\tchrom\tstart\tend\tref\talt\nsnv\tchr1\t10\t12\t\tA\n", "an snv of 2 bp"),
+        ("v.tsv", "kind\tchrom\tstart\tend\tref\talt\nsnv\tchr1\t10\t11\t\tA\n", "alleles none and A"),
+        ("v.tsv", "kind\tchrom\tstart\tend\tref\talt\nindel\tchr1\t10\t10\t\t\n", "without alleles"),
         ("v.bed", "chr1\tten\t20\n", "'ten' is no position"),
         ("v.bed", "", "holds no edit"),
         ("v.xlsx", "", "unknown format"),

@@ -84,6 +84,11 @@ def test_genes_and_recipes_are_judged_where_they_are_asked_for(project, tmp_path
     plan = project.planned("--configfile", config)
     assert (plan["pretrain_recipe"], plan["finetune_recipe"], plan["compare_recipes"]) == (6, 18, 1)
     assert plan["pretrain_model"] == 1, "the run itself is not touched"
+    settings["comparison"] = {"recipes": ["biodta"], "seeds": [0, 1]}
+    config.write_text(yaml.safe_dump(settings))
+    plan = project.planned("--keep-going", "results/small/evaluate/recipes.tsv", "--configfile", config)
+    assert plan["pretrain_recipe"] == 4, "it starts from a model of the same seed, steps and held-out cells"
+    assert "pretrain_model" not in plan
 
 
 def test_perturbed_cells_are_judged_where_a_column_tells_of_them(project):
@@ -129,6 +134,18 @@ def test_a_cohort_of_rna_alone_plans_no_links_no_motifs_and_no_translation(proje
     assert (plan["build_regulons"], plan["finetune_task"], plan["perturb_genes"]) == (1, 9, 1)
     paired = project.planned("--configfile", "config/examples/a549_dex.yaml")
     assert paired["link_peaks"] == paired["evaluate_translation"] == 1
+
+
+def test_a_cohort_of_atac_alone_plans_nothing_that_is_judged_by_expression(project, tmp_path):
+    sheet, config = tmp_path / "samples.tsv", tmp_path / "config.yaml"
+    header, *rows = (project.root / "tests/config/small.tsv").read_text().splitlines()
+    sheet.write_text("\n".join([f"{header}\tmodality", *(f"{row}\tatac" for row in rows)]) + "\n")
+    settings = yaml.safe_load((project.root / SMALL[1]).read_text())
+    config.write_text(yaml.safe_dump(settings | {"samples": str(sheet)}))
+    plan = project.planned("--configfile", config)
+    without = {"evaluate_grn", "resample_regulons", "evaluate_translation", "perturb_genes", "evaluate_drivers"}
+    assert not without & plan.keys()
+    assert (plan["scan_motifs"], plan["build_regulons"], plan["pretrain_model"], plan["finetune_task"]) == (1, 1, 1, 3)
 
 
 def test_rna_alone_needs_a_network(project, real_data, tmp_path):

@@ -158,6 +158,15 @@ rule learning_curve:
 
 # Recipes are trained and adapted as by the rules of these steps, each with several seeds and in a folder of its own.
 use rule pretrain_model as pretrain_recipe with:
+    input:
+        shards="<results>/corpus/shards",
+        cells="<results>/corpus/cells.parquet",
+        vocabulary="<results>/corpus/vocabulary.tsv",
+        regulons="<results>/regulons/regulons.parquet",
+        elements="<results>/corpus/elements.parquet",
+        base=compared_base,
+        sequence=sequence_vectors,
+        lib=lib("pretrain_model"),
     output:
         config="<results>/recipes/{recipe}/seed{seed}/config.json",
         weights="<results>/recipes/{recipe}/seed{seed}/model.safetensors",
@@ -206,6 +215,22 @@ rule compare_recipes:
             recipe=compared_recipes(),
             seed=CONFIG["comparison"]["seeds"],
         ),
+        model_configs=expand(
+            "<results>/recipes/{recipe}/seed{seed}/config.json",
+            recipe=compared_recipes(),
+            seed=CONFIG["comparison"]["seeds"],
+        ),
+        model_vocabularies=expand(
+            "<results>/recipes/{recipe}/seed{seed}/vocabulary.tsv",
+            recipe=compared_recipes(),
+            seed=CONFIG["comparison"]["seeds"],
+        ),
+        runs=expand(
+            "<results>/recipes/{recipe}/seed{seed}/run.json",
+            recipe=compared_recipes(),
+            seed=CONFIG["comparison"]["seeds"],
+        ),
+        base_runs=base_runs(),
         predictions=expand(
             "<results>/recipes/{recipe}/seed{seed}/{task}/fold{fold}/predictions.parquet",
             recipe=compared_recipes(),
@@ -242,7 +267,13 @@ rule compare_recipes:
     params:
         # Of each model, in the order of the inputs.
         made=[
-            {"recipe": recipe, "seed": seed} for recipe in compared_recipes() for seed in CONFIG["comparison"]["seeds"]
+            {
+                "recipe": recipe,
+                "seed": seed,
+                "base": RECIPES[recipe]["objective"]["base"] if is_dynamic(recipe) else None,
+            }
+            for recipe in compared_recipes()
+            for seed in CONFIG["comparison"]["seeds"]
         ],
         embedding_metrics=section("embedding_metrics"),
         evaluate=section("evaluate"),

@@ -131,7 +131,8 @@ def pretrain_settings(recipe):
 
 def compared_recipes():
     """Recipes that a comparison trains: those that are named, or else all files and controls that the data allow."""
-    needs = {"fusion": paired(), "dynamic": bool(CONFIG["reference"]["fasta"])}
+    dynamic = with_atac() and CONFIG["reference"]["fasta"] and CONFIG["reference"]["annotation"]
+    needs = {"fusion": paired(), "dynamic": bool(dynamic)}
     able = [name for name, recipe in RECIPES.items() if needs.get(recipe["objective"]["name"], True)]
     return CONFIG["comparison"]["recipes"] or able
 
@@ -187,6 +188,18 @@ def base_model(wildcards):
     """Input function: the model that a recipe with dynamic tokens takes up."""
     objective = RECIPES[wildcards.recipe]["objective"]
     return f"<results>/pretrain/{objective['base']}/model.safetensors" if is_dynamic(wildcards.recipe) else []
+
+
+def compared_base(wildcards):
+    """Input function: the same for a comparison, of the same seed and steps: it saw no cell that is held out."""
+    base = RECIPES[wildcards.recipe]["objective"].get("base")
+    return f"<results>/recipes/{base}/seed{wildcards.seed}/model.safetensors" if is_dynamic(wildcards.recipe) else []
+
+
+def base_runs():
+    """Records of the models that compared recipes take up: their cost is part of it."""
+    bases = sorted({RECIPES[recipe]["objective"]["base"] for recipe in filter(is_dynamic, compared_recipes())})
+    return expand("<results>/recipes/{base}/seed{seed}/run.json", base=bases, seed=CONFIG["comparison"]["seeds"])
 
 
 def sequence_vectors(wildcards):
@@ -280,8 +293,8 @@ def report_inputs():
             "pretrain_run": f"<results>/pretrain/{RECIPE}/run.json",
             "pretrain_config": f"<results>/pretrain/{RECIPE}/config.json",
             "embedding": f"<results>/embed/{RECIPE}.h5ad",
-            "grn": "<results>/evaluate/grn.tsv",
-            "grn_reliability": "<results>/evaluate/grn_reliability.tsv",
+            "grn": given(with_rna() and "<results>/evaluate/grn.tsv"),
+            "grn_reliability": given(with_rna() and "<results>/evaluate/grn_reliability.tsv"),
             "pretraining": "<results>/evaluate/pretraining.tsv",
         }
     if reaches("full"):
@@ -326,7 +339,7 @@ def report_inputs():
             "learning_curve": given(
                 CONFIG["learning_curve"]["labels_per_class"] and "<results>/evaluate/learning_curve.tsv"
             ),
-            "driver_scores": given(CONFIG["simulate"]["activate"] and "<results>/evaluate/drivers.tsv"),
+            "driver_scores": given(with_rna() and CONFIG["simulate"]["activate"] and "<results>/evaluate/drivers.tsv"),
         }
     return inputs
 

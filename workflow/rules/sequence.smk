@@ -79,6 +79,7 @@ if CONFIG["variants"]["file"]:
             fasta=given(CONFIG["reference"]["fasta"]),
             fasta_index=given(CONFIG["reference"]["fasta"], ".fai"),
             tss=annotation_table("tss"),
+            elements="<results>/corpus/elements.parquet",
             motifs=given(CONFIG["reference"]["motifs"]),
             aliases=given(CONFIG["reference"]["aliases"]),
             shards="<results>/corpus/shards",

@@ -19,7 +19,8 @@ from regulonformer.evaluate.baselines import EvaluateSettings
 from regulonformer.evaluate.metrics import COLUMNS
 from regulonformer.evaluate.recipes import masked_losses, network_scores, tabulate, zero_shot
 from regulonformer.evaluate.spaces import components
-from regulonformer.io.store import read_json, read_mudata, read_parquet, write_tsv
+from regulonformer.io.multiome import counts_of
+from regulonformer.io.store import open_mudata, read_json, read_parquet, write_tsv
 from regulonformer.log import rule_log
 from regulonformer.matrices.views import harmony
 from regulonformer.pretrained import load_model
@@ -36,7 +37,8 @@ def main(
     Parameters
     ----------
     runs
-        One per recipe and seed: recipe, seed, folder of the model, and predictions, the files of all folds.
+        One per recipe and seed: recipe, seed, folder of the model, base, the folder of the model that it took up or
+        None, and predictions, the files of all folds.
     multiome
         Merged h5mu, for PCA of its RNA.
     shards, cells, vocabulary, regulons
@@ -67,14 +69,14 @@ def main(
     threadpool_limits(threads)
     corpus, prior = Corpus(shards, cells, vocabulary), read_parquet(regulons)
     known = TrueEdges(known_edges(truth_grn, gold, corpus.vocabulary, aliases), set(prior["source"]), corpus.vocabulary)
-    rows, rna = [], read_mudata(multiome)["rna"]
+    rows, data = [], open_mudata(multiome)
     for seed in sorted({item["seed"] for item in runs}):
         held, judged = np.flatnonzero(hold_out(corpus.cells, holdout, seed)), None
         for item in (item for item in runs if item["seed"] == seed):
             predictions = pd.concat(map(pd.read_parquet, item["predictions"]), ignore_index=True)
             if judged is None:
                 judged = _draw(predictions, settings["cells"], seed)
-                baselines = _baselines(rna, judged, EvaluateSettings(**evaluate), seed)
+                baselines = _baselines(data, judged, EvaluateSettings(**evaluate), seed)
                 rows += [(m, seed, metric, v) for m, found in baselines.items() for metric, v in found.items()]
             name = f"regulonformer ({item['recipe']})"
             found = _judge(item, corpus, held, judged, known, predictions)
@@ -103,16 +105,18 @@ def _space_scores(space: np.ndarray, judged: pd.DataFrame, seed: int) -> dict[st
     return [zero_shot(part, *of_cell, judged["fold"].to_numpy(), seed) for part in spaces]
 
 
-def _baselines(rna, judged: pd.DataFrame, options: EvaluateSettings, seed: int) -> dict[str, dict[str, float]]:
-    """Scores of PCA, and of Harmony on it."""
-    counts = rna[judged.index].X.tocsr()
+def _baselines(data, judged: pd.DataFrame, options: EvaluateSettings, seed: int) -> dict[str, dict[str, float]]:
+    """Scores of PCA, and of Harmony on it; none where no cell has RNA. A cell without RNA is an empty row."""
+    counts = counts_of(data, "rna", judged.index)
+    if counts is None:
+        return {}
     space = components(counts, None, np.ones(len(judged), bool), options, seed)["PCA(RNA)"]
     return dict(zip(("PCA(RNA)", "Harmony on PCA(RNA)"), _space_scores(space, judged, seed), strict=False))
 
 
 def _judge(item, corpus, held, judged, known, predictions) -> tuple[dict, dict]:
     """Scores of one trained model, and those of its embedding with libraries aligned."""
-    pretrained, record = load_model(item["folder"]), read_json(Path(item["folder"]) / "run.json")
+    pretrained = load_model(item["folder"])
     rows = corpus.cells.index.get_indexer(judged.index)
     batches = list(length_sorted(rows, corpus.cells["n_active"].to_numpy()[rows], BATCH_CELLS))
     cells = embed_batches(pretrained, corpus.cells, stream(corpus, batches), len(batches), "cpu", progress=False)
@@ -120,15 +124,27 @@ def _judge(item, corpus, held, judged, known, predictions) -> tuple[dict, dict]:
     scores = masked_losses(pretrained.model, corpus, held, BATCH_CELLS, (item["seed"],)) | own
     scores["adapted_macro_f1"] = float(f1_score(predictions["truth"], predictions["predicted"], average="macro"))
     scores |= network_scores(pretrained.model, pretrained.config["regulons"], corpus, held, BATCH_CELLS, known)
-    cost = {"seconds": "wall_seconds", "memory_gb": "peak_memory_gb", "n_parameters": "n_parameters"}
-    return scores | {name: record[key] for name, key in cost.items()}, *(aligned or [{}])
+    return scores | _cost(item), *(aligned or [{}])
+
+
+def _cost(item) -> dict[str, float]:
+    """Cost of pretraining, with the seconds of the model that was taken up."""
+    record, *bases = (read_json(Path(folder) / "run.json") for folder in (item["folder"], item["base"]) if folder)
+    cost = {"memory_gb": "peak_memory_gb", "n_parameters": "n_parameters"}
+    seconds = record["wall_seconds"] + sum(base["wall_seconds"] for base in bases)
+    return {"seconds": seconds} | {name: record[key] for name, key in cost.items()}
 
 
 if job := globals().get("snakemake"):
     with rule_log(job.log[0]):
         main(
             runs=[
-                {**made, "folder": Path(model).parent, "predictions": [str(files) for files in part]}
+                {
+                    **made,
+                    "folder": (folder := Path(model).parent),
+                    "base": made["base"] and folder.parents[1] / made["base"] / folder.name,
+                    "predictions": [str(files) for files in part],
+                }
                 for made, model, part in zip(
                     job.params.made,
                     job.input.models,

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from regulonformer.corpus.profile import principal_components
+from regulonformer.corpus.profile import LOADING_CELLS, principal_components
 from regulonformer.corpus.shards import Corpus
 from regulonformer.errors import InputError
-from regulonformer.evaluate.gene_tasks import read_task, without_pairs
+from regulonformer.evaluate.gene_tasks import MIN_ROWS, read_task, without_pairs
 from regulonformer.evaluate.genes import (
     as_regulators,
     expression_statistics,
@@ -23,7 +23,6 @@ from regulonformer.gene_vectors import CONTEXTUAL, REGULON, STATIC, read_vectors
 from regulonformer.io.gene_lists import read_aliases
 from regulonformer.io.store import read_parquet, write_tsv
 from regulonformer.log import rule_log
-from regulonformer.training.start import LOADING_CELLS
 
 MIN_CELLS = 10  # of a state that show a gene, for a vector of it
 NOT_IN_PRIOR = "not in the prior"
@@ -78,6 +77,9 @@ def main(
         if task.genes.shape[1] == 2:
             versions[f"{name}, {NOT_IN_PRIOR}"] = without_pairs(task, prior)
         for version, rows in versions.items():
+            if rows.fewest < MIN_ROWS:
+                logging.warning("%s: left out, only %d rows of a label are left", version, rows.fewest)
+                continue
             table, counts = judge(
                 rows, methods, np.concatenate([task.genes, prior]) if len(versions) > 1 else prior, settings
             )
@@ -98,10 +100,6 @@ def _methods(corpus, table: pd.DataFrame, regulons: pd.DataFrame, recipe: str) -
     symbols = corpus.vocabulary["symbol"]
     static_ND = read_vectors(table, STATIC, symbols)[""]
     regulon_ND = read_vectors(table, REGULON, symbols).get("", np.full_like(static_ND, np.nan))
-    stacked = np.ma.masked_invalid(np.stack(list(read_vectors(table, CONTEXTUAL, symbols, MIN_CELLS).values())))
-    # A gene that no state shows often enough is given the mean vector: nothing is known of it.
-    contextual_ND = stacked.mean(0)
-    contextual_ND = contextual_ND.filled(contextual_ND.mean(0))
     width, chosen = static_ND.shape[1], np.arange(0, len(corpus), -(-len(corpus) // LOADING_CELLS))
     loadings = [
         principal_components(counts[measured], corpus.library[chosen, m][measured], width).loadings
@@ -112,7 +110,7 @@ def _methods(corpus, table: pd.DataFrame, regulons: pd.DataFrame, recipe: str) -
     found = {
         ours: as_regulators(static_ND, regulon_ND),
         f"{ours}, static": static_ND,
-        f"{ours}, contextual": contextual_ND,
+        **_contextual(table, symbols, f"{ours}, contextual"),
         "PCA loadings (RNA)": loadings[0],
         "PCA loadings (RNA and accessibility)": np.hstack(loadings),
         "PCA loadings (RNA), prior": as_regulators(loadings[0], prior_vectors(loadings[0], regulons, symbols)),
@@ -121,6 +119,17 @@ def _methods(corpus, table: pd.DataFrame, regulons: pd.DataFrame, recipe: str) -
     methods = {name: lambda seed, values=values: values for name, values in found.items()}
     shape = found[ours].shape
     return methods | {"random vectors": lambda seed: np.random.default_rng(seed).standard_normal(shape)}
+
+
+def _contextual(table: pd.DataFrame, symbols, name: str) -> dict[str, np.ndarray]:
+    """Mean over states of the contextual vectors, under a name; nothing where no state shows genes often enough."""
+    states = list(read_vectors(table, CONTEXTUAL, symbols, MIN_CELLS).values())
+    if not states:
+        logging.warning("%s: left out, no state has a gene that %d cells show", name, MIN_CELLS)
+        return {}
+    mean_ND = np.ma.masked_invalid(np.stack(states)).mean(0)
+    # A gene that no state shows often enough is given the mean vector: nothing is known of it.
+    return {name: mean_ND.filled(mean_ND.mean(0))}
 
 
 if job := globals().get("snakemake"):

@@ -74,7 +74,9 @@ def main(
     ours, found = f"regulonformer ({pretrain['recipe']})", {}
     for seed in seeds:
         options = pretrain | {"seed": seed, "steps": settings["steps"] or pretrain["steps"]}
-        found[seed] = view_embeddings(_train(cohort, edges, options), cohort.corpus, cohort.rows)
+        found[seed] = view_embeddings(
+            _train(cohort.corpus, cohort.training, edges, options), cohort.corpus, cohort.rows
+        )
         found[seed]["twin"] = view_embeddings(_train_twin(cohort, edges, options), cohort.corpus, cohort.rows)[
             "fused rna"
         ]
@@ -126,11 +128,11 @@ class Cohort:
         return split_validation(obs, labels, VALIDATION_SHARE, seed).to_numpy()
 
 
-def _train(cohort: Cohort, edges: pd.DataFrame, options: dict):
-    """Train the recipe on the libraries that are not held out."""
-    model, _ = build_model(cohort.corpus, cohort.training, edges, options)
+def _train(corpus: Corpus, rows: np.ndarray, edges: pd.DataFrame, options: dict):
+    """Train a recipe on some cells."""
+    model, _ = build_model(corpus, rows, edges, options)
     objective = make_objective(options["recipe_settings"]["objective"], model.n_genes)
-    Trainer(model, objective, cohort.corpus, cohort.training, np.array([], int), TrainSettings.from_dict(options)).run()
+    Trainer(model, objective, corpus, rows, np.array([], int), TrainSettings.from_dict(options)).run()
     return model.cpu()
 
 
@@ -142,7 +144,9 @@ def _train_twin(cohort: Cohort, edges: pd.DataFrame, options: dict):
     recipe = options["recipe_settings"] | {"objective": masked}
     corpus.missing = known | np.array([False, True])
     try:
-        return _train(cohort, edges, options | {"recipe_settings": recipe})
+        # Cells of accessibility alone have nothing to teach it.
+        rows = cohort.training[~known[cohort.training, 0]]
+        return _train(corpus, rows, edges, options | {"recipe_settings": recipe})
     finally:
         corpus.missing = known
 

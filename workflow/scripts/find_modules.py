@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from regulonformer.corpus.vocabulary import read_vocabulary
+from regulonformer.errors import InputError
 from regulonformer.evaluate.ablation import TrueEdges, known_edges
 from regulonformer.evaluate.metrics import COLUMNS
 from regulonformer.explain.modules import gene_modules, network_table, tf_network
@@ -40,6 +41,11 @@ def main(
         Files to write: state, gene, module, n_cells; state, source, target, similarity; and tidy scores with the state.
     truth_grn, gold, aliases
         See `known_edges`.
+
+    Raises
+    ------
+    InputError
+        If every state is too small.
     """
     genes, prior = read_vocabulary(vocabulary), read_parquet(regulons)
     symbols, is_tf = genes["symbol"].to_numpy(object), genes["is_tf"].to_numpy(bool)
@@ -65,6 +71,9 @@ def main(
         full[np.ix_(shown, shown[is_tf])] = np.abs(scores.T)
         sums += full
         rows += _agreement(ours, state, full, symbols[is_tf], judges)
+    if not found:
+        problem = f"no state has {MIN_GENES} genes that {MIN_CELLS} cells show"
+        raise InputError("embedding_metrics/label", problem, "Name a coarser column there")
     rows += _agreement(ours, EVERY_STATE, sums, symbols[is_tf], judges)
     static = np.abs(tf_network(static_ND, symbols, is_tf)).T
     rows += _agreement(f"{ours}, static", "", static, symbols[is_tf], judges)

@@ -58,9 +58,8 @@ def main(
     if labels:
         cells, more = join_labels(cells, labels)
         notes += more
-    for path, own in read_own_labels(matrix, peak_matrix):
-        cells, more = join_own_labels(cells, own, path)
-        notes += more
+    cells, more = join_own_labels(cells, read_own_labels(matrix, peak_matrix))
+    notes += more
     metrics = [rna_metrics(rna)] if rna is not None else []
     if atac is not None:
         metrics.append(matrix_atac_metrics(atac))

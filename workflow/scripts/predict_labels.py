@@ -35,7 +35,7 @@ def main(*, model, shards, cells, vocabulary, multiome, adapters, task, labels, 
     shards, cells, vocabulary
         The corpus.
     multiome
-        Merged h5mu, whose PCA of RNA says how far a cell is from those with a label.
+        Merged h5mu, whose PCA of RNA (where no cell has RNA: LSI of ATAC) says how far a cell is from labelled ones.
     adapters
         Folders of `finetune_task`, one per fold, each with its predictions.parquet.
     task
@@ -80,6 +80,7 @@ def main(*, model, shards, cells, vocabulary, multiome, adapters, task, labels, 
         "cells": len(table),
         "uncertain": int(reasons.get("uncertain", 0)),
         "new": int(reasons.get("new", 0)),
+        "cells_without_novelty": int(np.isnan(p_new).sum()),
         "error_rate": task["error_rate"],
         "confidence_threshold": threshold if np.isfinite(threshold) else None,
         "held_out_share_labelled": coverage,
@@ -100,9 +101,11 @@ def _ensemble(base, adapters, reader: Reader, rows: np.ndarray, device: str) -> 
 
 
 def _places(multiome, cells: pd.Index) -> np.ndarray:
-    """Leading components of the PCA of RNA, of the cells of the corpus."""
-    rna = open_mudata(multiome)["rna"]
-    return np.asarray(rna.obsm["X_pca"])[rna.obs_names.get_indexer(cells), :COMPONENTS]
+    """Leading components of RNA, or of ATAC where no cell has RNA; NaN for cells of the corpus that lack it."""
+    data = open_mudata(multiome)
+    table, name = (data["rna"], "X_pca") if data["rna"].n_obs else (data["atac"], "X_lsi")
+    at, components = table.obs_names.get_indexer(cells), np.asarray(table.obsm[name])[:, :COMPONENTS]
+    return np.where((at >= 0)[:, None], components[at], np.nan)
 
 
 if job := globals().get("snakemake"):

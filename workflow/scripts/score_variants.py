@@ -12,6 +12,9 @@ from regulonformer.errors import InputError
 from regulonformer.explain.perturbation_tables import EVERY_GROUP, choose_cells
 from regulonformer.explain.variant_files import read_edits
 from regulonformer.explain.variant_tables import (
+    BESIDE,
+    SILENT,
+    TESTED,
     UNTESTED,
     VariantScorer,
     VariantSettings,
@@ -33,10 +36,13 @@ from regulonformer.sequence.encoders import EmbeddedEncoder, load_encoder
 from regulonformer.sequence.features import Genome, SequenceFeatures
 from regulonformer.sequence.sites import SITE_P_VALUE, find_sites
 
+# TFs that make a null of ablations.
+FEWEST_TFS = 10
+
 
 def main(
     *, variants, model, encoder, sequence, fasta, tss, shards, cells, vocabulary, settings: dict, jaspar_release, table,
-    tsv, responding, summary, sequence_cells=None, motifs=None, aliases=None, threads=1,
+    tsv, responding, summary, sequence_cells=None, elements=None, motifs=None, aliases=None, threads=1,
 ):  # fmt: skip
     """Score the edits of a file.
 
@@ -64,6 +70,8 @@ def main(
         Counts to write.
     sequence_cells
         Group of each cell in the training of the network, or None.
+    elements
+        Elements as the corpus lists them, or None.
     motifs, aliases
         Files of motifs and of other names of genes, or None.
     threads
@@ -77,15 +85,16 @@ def main(
     symbols, genome = base.vocabulary["symbol"].to_numpy(), Genome(fasta)
     starts = read_parquet(tss)
     edits, unread = read_edits(variants, genome, starts)
-    reads = load_encoder(encoder, None)
-    editor = SequenceEditor(reads, genome, SequenceFeatures.load(Path(sequence)), symbols)
+    editor = read_editor(encoder, sequence, genome, symbols)
+    reads = editor.encoder
     reader = Reader(shards, cells, vocabulary, base.vocabulary)
     readout, names, expression_N, rows = read_cells(base.model, reader, options)
     opened = None
     if isinstance(reads, EmbeddedEncoder) and sequence_cells:
         share_GC = group_shares(reader.cells, read_parquet(sequence_cells), options.group, names, len(reads.groups))
         opened = lambda before, after: (reads.accessibility(after) - reads.accessibility(before)) @ share_GC.T  # noqa: E731
-    scorer = VariantScorer(editor, readout, symbols, names, expression_N, options, opened)
+    peaks = read_parquet(elements) if elements else None
+    scorer = VariantScorer(editor, readout, symbols, names, expression_N, options, opened, peaks)
     parts = [scorer.rows(edit) for edit in progress(edits, len(edits), "variants", "variant")]
     parts += [pd.DataFrame([{"variant": name, "status": reason}]) for name, reason in unread]
     found = finish(parts)
@@ -96,20 +105,28 @@ def main(
     naming = GeneNames(
         base.vocabulary["symbol"], base.vocabulary["gene_id"], read_aliases(aliases) if aliases else None
     )
-    ablated = [edit.gene for edit in edits if edit.gene in set(symbols)]
-    answers = [_responders(gene, scorer, map_motifs(matrices, naming)[0], base.vocabulary) for gene in ablated]
+    usable = map_motifs(matrices, naming)[0]
+    ablated = dict.fromkeys(edit.gene for edit in edits if edit.gene in set(symbols))
+    answers = [_responders(gene, scorer, usable) for gene in ablated]
     write_parquet(pd.concat(answers, ignore_index=True) if answers else pd.DataFrame({"ablated": []}), responding)
-    status = found.drop_duplicates("variant")["status"]
-    counts = {
-        "variants": len(edits) + len(unread),
-        "tested": int((status == "tested").sum()),
-        "off_every_window": int((status == UNTESTED).sum()),
-        "without_known_bases": len(unread),
-        "cells": len(rows),
-        "groups": names,
-    }
+    counts = {**count_status(found), "cells": len(rows), "groups": names}
     logging.info("%s", counts)
     write_json(summary, counts)
+
+
+def read_editor(encoder, sequence, genome: Genome, symbols) -> SequenceEditor:
+    """The encoder with the windows and vectors that it made; it reads as many bases as these windows have."""
+    features = SequenceFeatures.load(Path(sequence))
+    first = features.windows.iloc[0]
+    return SequenceEditor(load_encoder(encoder, int(first["end"] - first["start"])), genome, features, symbols)
+
+
+def count_status(found: pd.DataFrame) -> dict[str, int]:
+    """How many variants were tested, and how many were not for each reason; the parts add up to all."""
+    status = found.drop_duplicates("variant")["status"]
+    named = {"tested": TESTED, "silent": SILENT, "beside_the_window": BESIDE, "off_every_window": UNTESTED}
+    counts = {key: int((status == value).sum()) for key, value in named.items()}
+    return {"variants": len(status), **counts, "no_edit": int((~status.isin(named.values())).sum())}
 
 
 def read_cells(model, reader: Reader, options: VariantSettings):
@@ -139,22 +156,45 @@ def group_shares(cells: pd.DataFrame, clusters: pd.DataFrame, column, names, n_c
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
-def _responders(gene: str, scorer: VariantScorer, motifs, vocabulary: pd.DataFrame) -> pd.DataFrame:
-    """Genes that answer to the loss of a gene, beside the loss of genes that are expressed alike and are no TFs."""
-    editor, readout, symbols = scorer.editor, scorer.readout, scorer.symbols
-    own = [motif for motif in motifs if gene in motif.genes]
-    sequences = [editor.genome.fetch(w.chrom, w.start, w.end) for w in editor.features.windows.itertuples()]
-    sites = find_sites(own, sequences, SITE_P_VALUE) if own else pd.DataFrame(columns=["window", "start", "end"])
+def _responders(gene: str, scorer: VariantScorer, motifs) -> pd.DataFrame:
+    """Genes that answer to the loss of a gene and of its sites, beside the loss of genes of its sort."""
+    editor, symbols = scorer.editor, scorer.symbols
     token = int(np.flatnonzero(symbols == gene)[0])
-    change = with_all(readout.of_tokens(editor.loss_of_tf(gene, sites), token))
-    allowed_N = editor.has_sequence_N & ~vocabulary["is_tf"].to_numpy(bool)
-    null = matched(token, scorer.expression_N, allowed_N, scorer.options.matched_genes)
-    none = sites.iloc[:0]
-    null_RN = np.stack(
-        [with_all(readout.of_tokens(editor.loss_of_tf(symbols[n], none), int(n))).context_NG[:, -1] for n in null]
-    )
+    tokens_R, kind = null_of_loss(gene, scorer, motifs)
+    lost = {gene, *symbols[tokens_R]}
+    bound = [motif for motif in motifs if lost & set(motif.genes)]
+    sequences = [editor.genome.fetch(w.chrom, w.start, w.end) for w in editor.features.windows.itertuples()]
+    sites = find_sites(bound, sequences, SITE_P_VALUE)
+
+    def lose(one: int):
+        own = [number for number, motif in enumerate(bound) if symbols[one] in motif.genes]
+        return with_all(scorer.readout.of_tokens(editor.loss_of_tf(symbols[one], sites[sites["motif"].isin(own)]), one))
+
+    change = lose(token)
+    null_RN = np.stack([lose(int(one)).context_NG[:, -1] for one in tokens_R])
+    # What its own loss does to a gene says nothing of how genes answer.
+    null_RN[np.arange(len(tokens_R)), tokens_R] = np.nan
     answers = change.context_NG[:, -1], change.expression_NG[:, -1]
-    return responders(gene, *answers, null_RN, symbols, scorer.options.top_genes)
+    return responders(gene, *answers, null_RN, symbols, scorer.options.top_genes).assign(null=kind)
+
+
+def null_of_loss(gene: str, scorer: VariantScorer, motifs) -> tuple[np.ndarray, str]:
+    """Genes of the sort of a gene that is lost, expressed alike: tokens, and what they are.
+
+    A TF with motifs loses its sites too, so that other such TFs are its null. Where there are too few, and for all
+    other genes, it is genes without motifs.
+    """
+    has_motif_N = np.isin(scorer.symbols, [name for motif in motifs for name in motif.genes])
+    token = int(np.flatnonzero(scorer.symbols == gene)[0])
+    usable_N = scorer.editor.has_sequence_N
+    n_tfs = int((usable_N & has_motif_N).sum()) - 1
+    if has_motif_N[token] and n_tfs >= FEWEST_TFS:
+        allowed_N, kind = usable_N & has_motif_N, "TFs with motifs"
+    else:
+        allowed_N, kind = usable_N & ~has_motif_N, "genes without motifs"
+    if has_motif_N[token] and n_tfs < FEWEST_TFS:
+        logging.warning("%s: %d other TFs with motifs, too few for a null; genes without motifs serve", gene, n_tfs)
+    return matched(token, scorer.expression_N, allowed_N, scorer.options.matched_genes), kind
 
 
 if job := globals().get("snakemake"):
@@ -167,6 +207,7 @@ if job := globals().get("snakemake"):
             sequence_cells=job.input.sequence_cells or None,
             fasta=job.input.fasta,
             tss=job.input.tss,
+            elements=job.input.elements,
             motifs=job.input.motifs or None,
             aliases=job.input.aliases or None,
             shards=job.input.shards,

@@ -6,7 +6,7 @@ from mouse_cells import N_GENES
 
 import regulonformer
 from regulonformer.io.store import read_tsv, write_json
-from regulonformer.model_card import write_card
+from regulonformer.model_card import kept_row, write_card
 
 
 def card_of(folder, world, rows, **changes):
@@ -50,3 +50,14 @@ def test_the_card_is_silent_about_what_was_not_measured(world, tmp_path):
     card = card_of(tmp_path, world, rows, cells_per_second=None)
     assert "| RNA | 1.2000 | 1.6000 | 25.00% |" in card
     assert "| accessibility |" not in card and "nan" not in card and "None" not in card and "cells/s" not in card
+
+
+def test_losses_are_those_of_the_last_stage_that_hides_entries():
+    columns = ["step", "stage", "hidden", "split", "loss_rna", "floor_rna", "loss_atac", "floor_atac"]
+    rows = [
+        (10, "each modality alone", 1, "validation", 1.0, 1.5, 1.0, 1.5),
+        (20, "fused pairs", 1, "validation", 1.3, 1.5, 1.2, 1.5),
+        (30, "distillation", 0, "validation", 0.1, 0.2, 0.1, 0.2),
+    ]
+    split, row = kept_row(pd.DataFrame(rows, columns=columns), patience=2)
+    assert (split, row["step"]) == ("validation", 20)

@@ -102,8 +102,10 @@ def test_a_library_of_one_modality_is_taken_and_pointed_out_unless_the_sheet_say
     alone = {"peaks": None, "fragments": None, "barcode_metrics": None}
     write_matrix(inputs.matrix, peaks=[])
     inputs.samples = [inputs.sample("a", **alone)]
-    assert wrong(inputs.found()) == ["matrix.no_atac"]
+    assert wrong(inputs.found()) == ["matrix.no_atac", "peaks.none"]
     assert "rna into the column modality" in inputs.found()["matrix.no_atac"]["fix"]
+    assert wrong(inputs.found(network=None, fasta=None)) == ["matrix.no_atac", "peaks.none"]
+    assert wrong(inputs.found(fasta=None)) == ["matrix.no_atac"]  # regulons of a network need no peaks
     inputs.samples = [inputs.sample("a", modality="rna", **alone)]
     assert wrong(inputs.found()) == []
     write_matrix(inputs.matrix, genes=[], ids=[])
@@ -146,6 +148,34 @@ def test_labels_of_a_matrix_are_known_before_compute_and_so_are_contradictions(i
     assert wrong(inputs.found()) == []
     inputs.labels.write_text("barcode\tstate\n" + "".join(f"{b}\tA\n" for b in BARCODES))
     assert "labels.conflict" in wrong(inputs.found())
+
+
+def test_a_second_matrix_may_have_other_values_in_columns_of_the_same_name(inputs):
+    peaks, tables = [f"chr1:{start}-{end}" for _, start, end in PEAKS[:20]], {}
+    for name, features, leiden in (("genes", GENES, ["0", "1"]), ("peaks", peaks, ["2", "3"])):
+        obs = pd.DataFrame({"leiden": leiden * 20, "state": ["A", "B"] * 20, name: "x"}, index=BARCODES)
+        tables[name] = inputs.folder / f"{name}.h5ad"
+        anndata.AnnData(np.ones((40, len(features))), obs, pd.DataFrame(index=features)).write_h5ad(tables[name])
+    inputs.samples = [inputs.sample("a", matrix=str(tables["genes"]), peak_matrix=str(tables["peaks"]), peaks=None)]
+    assert wrong(inputs.found()) == []
+
+
+def test_velocity_is_judged_by_its_layers_and_needs_no_peaks(inputs):
+    counts, path = np.ones((40, 30)), inputs.folder / "m.h5ad"
+    table = anndata.AnnData(counts * 0.5, pd.DataFrame(index=BARCODES), pd.DataFrame(index=GENES))
+    table.layers["spliced"] = counts
+    table.write_h5ad(path)
+    inputs.samples = [inputs.sample("a", matrix=str(path), peaks=None, fragments=None, barcode_metrics=None)]
+    inputs.ingest = {"second_modality": "unspliced"}
+    assert "'unspliced'" in inputs.found()["matrix.no_layer"]["message"]
+    table.layers["unspliced"] = counts
+    table.write_h5ad(path)
+    assert wrong(inputs.found()) == []
+    table.layers["unspliced"] = counts * 0.5
+    table.write_h5ad(path)
+    assert wrong(inputs.found()) == ["matrix.not_counts"]
+    inputs.samples[0]["matrix"] = str(inputs.matrix)
+    assert wrong(inputs.found()) == ["matrix.no_layer"]
 
 
 def test_repeated_barcodes_and_other_features(inputs):

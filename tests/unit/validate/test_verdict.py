@@ -43,7 +43,7 @@ def test_all_findings_are_collected_and_each_has_a_fix(inputs):
 def test_budget_grows_with_the_counts_and_warns_of_what_is_short(inputs, monkeypatch):
     small = {row["step"]: row["needed_mb"] for row in inputs.verdict()["budget"]}
     write_matrix(inputs.matrix)
-    monkeypatch.setattr("regulonformer.validate.matrix.sample_counts", lambda path: (10**9, np.ones(1)))
+    monkeypatch.setattr("regulonformer.validate.matrix.sample_counts", lambda *_: (10**9, np.ones(1)))
     monkeypatch.setattr(resources, "machine_memory_mb", lambda: 30_000)
     usage = type("Usage", (), {"free": 10**9})
     monkeypatch.setattr("regulonformer.validate.resources.shutil.disk_usage", lambda path: usage)

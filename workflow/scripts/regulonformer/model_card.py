@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from regulonformer.corpus.vocabulary import read_vocabulary
+from regulonformer.io.curves import of_hidden_entries
 from regulonformer.io.store import read_json
 from regulonformer.model.config import LAYER_KINDS, LOSSES
 from regulonformer.pretrained import CONFIG, VOCABULARY
@@ -117,7 +118,11 @@ def write_card(folder) -> None:
 
 
 def kept_row(metrics: pd.DataFrame, patience: int | None) -> tuple[str, pd.Series]:
-    """Split and row of the curves that belong to the weights kept: the last row, or with patience the best."""
+    """Split and row of the curves that belong to the weights kept: the last row, or with patience the best.
+
+    Of a recipe in stages, those of the last one that predicts hidden entries.
+    """
+    metrics = of_hidden_entries(metrics)
     split = "validation" if (metrics["split"] == "validation").any() else "train"
     rows = metrics[metrics["split"] == split]
     if patience is None or split == "train":

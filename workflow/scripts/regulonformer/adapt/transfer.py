@@ -87,7 +87,7 @@ def novelty(space: np.ndarray, fold: np.ndarray, target: np.ndarray) -> np.ndarr
     Parameters
     ----------
     space
-        (N, K) place of every cell, learned without labels.
+        (N, K) place of every cell, learned without labels; NaN for a cell that has none.
     fold
         (N,) fold of labelled cells, -1 for the others.
     target
@@ -96,17 +96,26 @@ def novelty(space: np.ndarray, fold: np.ndarray, target: np.ndarray) -> np.ndarr
     Returns
     -------
     numpy.ndarray
-        (M,) p-values.
+        (M,) p-values; NaN for a cell that has no place, and for all where those with one are of fewer than two folds.
     """
-    p = np.zeros(len(target))
+    fold, placed = _with_place(space, fold), np.isfinite(space[target, 0])
+    p, target = np.full(len(target), np.nan), target[placed]
     held_out = np.unique(fold[fold >= 0])
+    if len(held_out) < 2 or not len(target):
+        return p
+    p[placed] = 0
     for number in held_out:
         others = space[(fold >= 0) & (fold != number)]
         nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(others))).fit(others)
         usual = np.sort(nearest.kneighbors(space[fold == number])[0].mean(1))
         distance = nearest.kneighbors(space[target])[0].mean(1)
-        p += (len(usual) - np.searchsorted(usual, distance, side="left") + 1) / (len(usual) + 1)
+        p[placed] += (len(usual) - np.searchsorted(usual, distance, side="left") + 1) / (len(usual) + 1)
     return p / len(held_out)
+
+
+def _with_place(space: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Fold of labelled cells that have a place, -1 for the others."""
+    return np.where(np.isfinite(space[:, 0]), fold, -1)
 
 
 def noticed_if_new(space: np.ndarray, fold: np.ndarray, truth: np.ndarray, error_rate: float) -> dict[str, float]:
@@ -124,7 +133,7 @@ def noticed_if_new(space: np.ndarray, fold: np.ndarray, truth: np.ndarray, error
     error_rate
         Share of cells of known classes that may be found new.
     """
-    shares = {}
+    shares, fold = {}, _with_place(space, fold)
     for name, size in pd.Series(truth[fold >= 0]).value_counts().sort_index().items():
         left_out = (truth == name) & (fold >= 0)
         without = np.where(left_out, -1, fold)
@@ -145,7 +154,7 @@ def name_cells(
     classes, probabilities
         Of the ensemble: C names, (cells, C).
     p_new
-        (cells,) p-values of `novelty`.
+        (cells,) p-values of `novelty`; a cell with NaN is not found new.
     threshold
         Confidence that a label takes.
     rate

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from regulonformer.config.schema import check_settings, read_yaml
-from regulonformer.config.sheet import expand_path, is_there, read_samples
+from regulonformer.config.sheet import SAMPLE_NAME, expand_path, is_there, read_samples
 from regulonformer.errors import InputError
 
 # Folder of `perturb_genes` beside those of the tasks.
@@ -65,7 +65,12 @@ def load_settings(config: dict, file: str, root: Path) -> tuple[dict, dict, dict
     _check_perturbation(settings["perturbation"], file)
     _check_libraries(settings, samples, file)
     _check_pretraining(settings["pretrain"], samples, recipes, file)
-    _check_sequence(settings, recipes, downloads, file)
+    _check_compared_task(settings["comparison"]["task"], settings["tasks"], file)
+    _find_sequence(settings, downloads, file)
+    for name in dict.fromkeys([settings["pretrain"]["recipe"], *settings["comparison"]["recipes"]]):
+        _check_recipe(name, settings, samples, recipes, file)
+    if settings["variants"]["file"]:
+        _check_sequence("variants/file", settings, samples, file)
     overrides = recipes[settings["pretrain"]["recipe"]] | {"model": settings["pretrain"]["model"]}
     check_settings(overrides, recipe_schema, f"{file}, pretrain")
     return settings, samples, recipes
@@ -78,6 +83,9 @@ def _controls(controls: dict, recipes: dict, schema: dict, file: str) -> dict:
         _check_names(f"comparison/controls/{name}/recipe", [control["recipe"]], recipes, file)
         if name in recipes:
             raise InputError(file, f"comparison/controls/{name} is the name of a recipe", "Give it another name")
+        if not SAMPLE_NAME.fullmatch(name):
+            fix = "Use letters, digits, '_', '-' and '.' only, starting with a letter or digit: it names a folder"
+            raise InputError(file, f"comparison/controls names a control {name!r}", fix)
         recipe = recipes[control["recipe"]]
         changed = recipe | {"objective": recipe["objective"] | control["objective"]}
         found[name] = check_settings(changed, schema, f"{file}, comparison/controls/{name}")
@@ -187,33 +195,49 @@ def _check_pretraining(pretrain: dict, samples: dict, recipes: dict, file: str) 
     if unknown or (isinstance(holdout, str) and holdout != "auto"):
         fix = f"Name samples of the sheet ({', '.join(samples)}) or write auto"
         raise InputError(file, f"pretrain/holdout names {unknown or holdout!r}", fix)
-    if recipes[recipe]["objective"]["name"] == "fusion" and all(sample["modality"] for sample in samples.values()):
-        problem = f"stage 2 of the recipe {recipe} needs cells with RNA and ATAC, and no library has both"
-        raise InputError(file, problem, "Add a library of both, or choose another recipe, such as regulon")
 
 
-def _check_sequence(settings: dict, recipes: dict, downloads, file: str) -> None:
-    """Refuse dynamic tokens and variants without a genome, peaks and a model to take up; expand their paths."""
+def _check_compared_task(task: str | None, tasks: dict, file: str) -> None:
+    """Refuse to adapt compared recipes to anything but a classification."""
+    known = [name for name, block in tasks.items() if block["type"] == "classification"]
+    if task and task not in known:
+        fix = f"Name a classification of tasks ({', '.join(known) or 'there is none'}), or leave it out"
+        raise InputError(file, f"comparison/task is '{task}'", fix)
+
+
+def _find_sequence(settings: dict, downloads, file: str) -> None:
+    """Expand the paths of variants and of a given sequence encoder; they must be there."""
     variants, sequence = settings["variants"], settings["sequence"]
     variants["file"] = _find_optional("variants/file", variants["file"], file, downloads)
     sequence["encoder"] = expand_path(sequence["encoder"], file)
     if sequence["encoder"] and not Path(sequence["encoder"], "config.json").is_file():
         problem = f"sequence/encoder {sequence['encoder']} is no model folder: it has no config.json"
         raise InputError(file, problem, "Name a model folder of transformers, or leave it out to train a network")
-    recipe = settings["pretrain"]["recipe"]
-    objective = recipes[recipe]["objective"]
-    is_dynamic = objective["name"] == "dynamic"
-    if not (is_dynamic or variants["file"]):
-        return
-    what = f"pretrain/recipe {recipe}" if is_dynamic else "variants/file"
+
+
+def _check_recipe(name: str, settings: dict, samples: dict, recipes: dict, file: str) -> None:
+    """Refuse a recipe that these libraries cannot train."""
+    objective = recipes[name]["objective"]
+    if objective["name"] == "fusion" and all(sample["modality"] for sample in samples.values()):
+        problem = f"stage 2 of the recipe {name} needs cells with RNA and ATAC, and no library has both"
+        raise InputError(file, problem, "Add a library of both, or choose another recipe, such as regulon")
+    if objective["name"] == "dynamic":
+        _check_sequence(f"recipe {name}", settings, samples, file)
+        base = recipes.get(objective.get("base"))
+        if base is None or base["objective"]["name"] == "dynamic":
+            problem = f"recipe {name} takes up the recipe {objective['base']!r}, which is none with static gene vectors"
+            raise InputError(file, problem, "Name another recipe in objective.base")
+
+
+def _check_sequence(what: str, settings: dict, samples: dict, file: str) -> None:
+    """Refuse dynamic tokens and variants without a genome, genes, and peaks to learn from."""
     missing = [key for key in ("fasta", "annotation") if not settings["reference"][key]]
     if missing:
         problem = f"{what} makes gene vectors of DNA sequence, but reference/{missing[0]} is not given"
         raise InputError(file, problem, f"Give reference/{missing[0]}, or choose a recipe with static gene vectors")
-    if settings["ingest"]["second_modality"] == "unspliced":
-        problem = f"{what} reads the sequence of peaks, but the libraries have none (ingest/second_modality)"
+    unspliced = settings["ingest"]["second_modality"] == "unspliced"
+    rna_alone = all(sample["modality"] == "rna" for sample in samples.values())
+    if unspliced or (rna_alone and not settings["sequence"]["encoder"]):
+        key = "ingest/second_modality is unspliced" if unspliced else "modality is rna in every row of the sheet"
+        problem = f"{what} reads the sequence of peaks, but the libraries have none: {key}"
         raise InputError(file, problem, "Give libraries with ATAC, or choose a recipe with static gene vectors")
-    base = recipes.get(objective.get("base"))
-    if is_dynamic and (base is None or base["objective"]["name"] == "dynamic"):
-        problem = f"recipe {recipe} takes up the recipe {objective['base']!r}, which is none with static gene vectors"
-        raise InputError(file, problem, "Name another recipe in objective.base")

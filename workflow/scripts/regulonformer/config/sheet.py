@@ -3,6 +3,8 @@
 import csv
 import os
 import re
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from regulonformer.errors import InputError
@@ -127,10 +129,31 @@ def _read_row(row: dict, path: str, simulated: bool, downloads) -> dict:
 def may_have_label(sample: dict, column: str) -> bool:
     """Whether cells of a library may have a value in a column: by the sheet, a labels file, or the matrix's own table.
 
-    Folds and transfer are planned before any file is read.
+    Folds and transfer are planned by this: of files no more than the names of columns are read.
     """
-    matrices = [sample.get(key) or "" for key in ("matrix", "peak_matrix")]
-    return bool(sample.get(column) or sample["labels"] or any(path.endswith(WITH_CELL_TABLE) for path in matrices))
+    matrices = [sample[key] for key in ("matrix", "peak_matrix") if sample.get(key)]
+    return bool(sample.get(column) or sample["labels"] or any(_may_have_column(path, column) for path in matrices))
+
+
+def _may_have_column(path: str, column: str) -> bool:
+    """Whether a matrix has a column in a table of cells; of one yet to be made, whether its layout has them."""
+    if not Path(path).exists():
+        return path.endswith(WITH_CELL_TABLE)
+    return column in _cell_columns(path, Path(path).stat().st_mtime_ns)
+
+
+@lru_cache
+def _cell_columns(path: str, changed: int) -> frozenset:
+    """Columns of the tables of cells in an h5ad or h5mu file as it was when it changed last; none in other files."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return frozenset()
+    with suppress(OSError), h5py.File(path) as file:  # a damaged file is a finding of validate_inputs
+        groups = [file, *(file["mod"].values() if "mod" in file else ())]
+        tables = [group["obs"] for group in groups if isinstance(group.get("obs"), h5py.Group)]
+        return frozenset(column for table in tables for column in table)
+    return frozenset()
 
 
 def _find_files(cells: dict, where: str, simulated: bool, downloads, modality: str) -> dict:

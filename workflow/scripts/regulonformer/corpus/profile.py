@@ -11,6 +11,8 @@ from sklearn.decomposition import PCA
 from regulonformer.corpus.encoding import TARGET_SUM, log_normalise
 from regulonformer.model.heads import N_BINS, value_bins
 
+# Cells that principal components are fitted on, at most.
+LOADING_CELLS = 20_000
 # Counts added to each gene, so that an unseen gene has a rate above zero.
 PSEUDO_COUNT = 0.5
 SIZE_RANGE = (0.05, 100.0)

@@ -1,6 +1,6 @@
 """Gene tasks as files: genes, or pairs of genes, with a label."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,25 @@ class GeneTask:
         True or false, per row. All are true where false pairs are still to be drawn.
     unknown
         Rows of the file that name a gene that is not measured.
+    repeated
+        Rows of the file that say once more what another one says.
     """
 
     genes: np.ndarray
     label: np.ndarray
     unknown: int = 0
+    repeated: int = 0
+
+    @property
+    def draws_pairs(self) -> bool:
+        """Whether false pairs are still to be drawn."""
+        return self.genes.shape[1] == 2 and bool(self.label.all())
+
+    @property
+    def fewest(self) -> int:
+        """Rows of the label that has fewer of them, or true pairs where false ones are still to be drawn."""
+        true = int(self.label.sum())
+        return true if self.draws_pairs else min(true, len(self.label) - true)
 
 
 def read_task(path, names: GeneNames) -> GeneTask:
@@ -39,7 +53,7 @@ def read_task(path, names: GeneNames) -> GeneTask:
     Raises
     ------
     InputError
-        If it has neither layout, labels other than 0 and 1, or too few known genes.
+        If it has neither layout, labels other than 0 and 1, both for the same genes, or too few known genes.
     """
     table = read_tsv(path)
     if not {"gene", "label"} <= set(table.columns):
@@ -54,9 +68,15 @@ def read_task(path, names: GeneNames) -> GeneTask:
     known = (rows >= 0).all(1)
     if rows.shape[1] == 2:
         known &= rows[:, 0] != rows[:, 1]
-    first = np.sort(np.unique(rows[known], axis=0, return_index=True)[1])
-    task = GeneTask(rows[known][first], (table["label"] == "1").to_numpy()[known][first], int((~known).sum()))
-    return _checked(task, path)
+    labelled = np.column_stack([rows, table["label"] == "1"])[known]
+    first = np.sort(np.unique(labelled, axis=0, return_index=True)[1])
+    genes, label = labelled[first, :-1], labelled[first, -1].astype(bool)
+    _, once, times = np.unique(genes, axis=0, return_index=True, return_counts=True)
+    if (times > 1).any():
+        example = " and ".join(names.symbols[row] for row in genes[once[times > 1][0]])
+        problem = f"{(times > 1).sum()} genes or pairs have both labels, such as {example}"
+        raise InputError(path, problem, "Keep one row of each")
+    return _checked(GeneTask(genes, label, int((~known).sum()), len(labelled) - len(first)), path)
 
 
 def _rows_of(table: pd.DataFrame, columns: list[str], names: GeneNames) -> np.ndarray:
@@ -66,10 +86,8 @@ def _rows_of(table: pd.DataFrame, columns: list[str], names: GeneNames) -> np.nd
 
 def _checked(task: GeneTask, path) -> GeneTask:
     """Refuse a task that has too few rows of a label."""
-    pairs_to_draw = task.genes.shape[1] == 2 and task.label.all()
-    fewest = task.label.sum() if pairs_to_draw else min(task.label.sum(), (~task.label).sum())
-    if fewest < MIN_ROWS:
-        problem = f"{fewest} measured genes or pairs of a label, {task.unknown} rows name genes that are not measured"
+    if task.fewest < MIN_ROWS:
+        problem = f"{task.fewest} measured genes or pairs of a label, {task.unknown} rows name genes not measured"
         raise InputError(path, problem, f"Give at least {MIN_ROWS} of each label, by symbols of this species")
     return task
 
@@ -78,7 +96,7 @@ def without_pairs(task: GeneTask, pairs: np.ndarray) -> GeneTask:
     """The task without some pairs, such as those of the model's prior (pairs x 2, either way round)."""
     taken = _codes(np.concatenate([pairs, pairs[:, ::-1]])) if len(pairs) else []
     kept = ~np.isin(_codes(task.genes), taken)
-    return GeneTask(task.genes[kept], task.label[kept], task.unknown)
+    return replace(task, genes=task.genes[kept], label=task.label[kept])
 
 
 def _codes(pairs: np.ndarray) -> np.ndarray:

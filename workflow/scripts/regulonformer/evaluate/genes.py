@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from regulonformer.corpus.encoding import log_normalise
+from regulonformer.errors import InputError
 from regulonformer.evaluate.gene_tasks import GeneTask
 from regulonformer.evaluate.grn_methods import shuffled_edges
 
@@ -185,9 +186,14 @@ def judge(task: GeneTask, methods: dict, known: np.ndarray, settings: dict) -> t
     Returns
     -------
     (pandas.DataFrame, dict)
-        method, seed, metric (`auroc`, and `gap_auroc`: ours less the method), value, ci_low, ci_high; and counts. `all`
+        method, seed, metric (`auroc`, and `gap_auroc`: the method less ours), value, ci_low, ci_high; and counts. `all`
         is the mean over seeds, which divide genes in ways of their own; its interval is over genes (the first of a
         pair), drawn as a whole, and over seeds. Methods share the draws.
+
+    Raises
+    ------
+    InputError
+        If no row has all its genes held out, with both labels to learn from.
     """
     single, draws, counts = {}, {}, []
     rng, n = np.random.default_rng(settings["seeds"][0]), settings["bootstrap"]
@@ -199,19 +205,23 @@ def judge(task: GeneTask, methods: dict, known: np.ndarray, settings: dict) -> t
         found = {name: [] for name in methods}
         for part in range(PARTITIONS):
             fold = gene_folds(task, [seed, part])
-            pairs_to_draw = task.genes.shape[1] == 2 and task.label.all()
-            full = matched_pairs(task, fold, known, [seed, part]) if pairs_to_draw else task
+            full = matched_pairs(task, fold, known, [seed, part]) if task.draws_pairs else task
             for name, vectors in methods.items():
                 scores, tested = held_out_scores(full, fold, vectors(seed))
                 found[name].append(auroc_draws(full.label, scores, tested, times_UR[full.genes[:, 0]]))
             straddling = int((tested < 0).sum())
             counts.append({"rows": len(full.label), "tested": len(full.label) - straddling, "straddling": straddling})
+        if not any(item["tested"] for item in counts[-PARTITIONS:]):
+            problem = f"of {len(task.label)} rows no row has all its genes held out and both labels to learn from"
+            raise InputError("gene_tasks", problem, "Name a task of more genes")
         for name, parts in found.items():
-            single[name, seed], draws[name, seed] = np.mean(parts, axis=0)[0], np.nanmean(parts, axis=0)[1:]
+            mean_R = np.nanmean(parts, axis=0)
+            single[name, seed], draws[name, seed] = mean_R[0], mean_R[1:]
         logging.info("seed %d: %s", seed, counts[-1])
     mean = {key: float(np.mean([item[key] for item in counts])) for key in counts[0]}
+    mean |= {"unknown": task.unknown, "repeated": task.repeated}
     drawn_RS = rng.integers(len(settings["seeds"]), size=(n, len(settings["seeds"])))
-    return _tabulate(single, draws, drawn_RS, list(methods), settings), mean | {"unknown": task.unknown}
+    return _tabulate(single, draws, drawn_RS, list(methods), settings), mean
 
 
 def _tabulate(single: dict, draws: dict, drawn_RS: np.ndarray, methods: list[str], settings: dict) -> pd.DataFrame:
@@ -220,7 +230,7 @@ def _tabulate(single: dict, draws: dict, drawn_RS: np.ndarray, methods: list[str
     for name in methods:
         metrics = {"auroc": lambda store, seed, name=name: store[name, seed]}
         if name != methods[0]:
-            metrics["gap_auroc"] = lambda store, seed, name=name: store[methods[0], seed] - store[name, seed]
+            metrics["gap_auroc"] = lambda store, seed, name=name: store[name, seed] - store[methods[0], seed]
         for metric, of in metrics.items():
             rows += [(name, str(seed), metric, of(single, seed), np.nan, np.nan) for seed in seeds]
             of_seed_RS = np.stack([of(draws, seed) for seed in seeds], axis=1)

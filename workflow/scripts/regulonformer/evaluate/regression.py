@@ -21,7 +21,7 @@ def predict_baselines(rna, atac, values: np.ndarray, test: np.ndarray, settings,
     Parameters
     ----------
     rna, atac
-        Counts, cells x genes and cells x peaks; no ATAC: None.
+        Counts, cells x genes and cells x peaks; None for one that no cell has.
     values
         (N,) number of each cell.
     test
@@ -40,7 +40,8 @@ def predict_baselines(rna, atac, values: np.ndarray, test: np.ndarray, settings,
     spaces = components(rna, atac, train, settings, seed)
     neighbours = KNeighborsRegressor(min(settings.neighbours, int(train.sum())))
     found = {"mean": np.full(test.sum(), values[train].mean())}
-    models = [("kNN PCA(RNA)", neighbours, spaces["PCA(RNA)"])]
+    first = next(iter(spaces))
+    models = [(f"kNN {first}", neighbours, spaces[first])]
     models += [(f"ridge {name}", RidgeCV(PENALTIES), space) for name, space in spaces.items()]
     return found | {name: model.fit(x[train], values[train]).predict(x[test]) for name, model, x in models}
 

@@ -34,6 +34,11 @@ class Edit(NamedTuple):
     alt: bytes | None
     gene: str = ""
 
+    @property
+    def reach(self) -> int:
+        """End of what it touches; an insertion touches the base that it stands before."""
+        return max(self.end, self.start + 1)
+
 
 def edited(genome: Genome, window, edit: Edit, rng: np.random.Generator) -> bytes:
     """Sequence of a window after an edit; its start stays in place, and bases move in or out at its end.
@@ -50,17 +55,19 @@ def edited(genome: Genome, window, edit: Edit, rng: np.random.Generator) -> byte
         Orders scrambled bases.
     """
     length = window.end - window.start
-    start, end = max(edit.start, window.start), min(edit.end, window.end)
-    inside = genome.fetch(edit.chrom, start, end)
-    if edit.alt is None:
-        alt = scrambled(inside, rng)
-    else:
-        # Of a replacement that crosses the border of the window only what lies in it counts.
-        alt = edit.alt[start - edit.start :] if edit.start < window.start else edit.alt
-    left = genome.fetch(edit.chrom, window.start, start)
+    inside = within(edit, window.start, window.end)
+    alt = scrambled(genome.fetch(edit.chrom, inside.start, inside.end), rng) if edit.alt is None else inside.alt
+    left = genome.fetch(edit.chrom, window.start, inside.start)
     # What a deletion removes, bases from behind the window make up for.
     right = genome.fetch(edit.chrom, edit.end, edit.end + length)
     return (left + alt + right)[:length]
+
+
+def within(edit: Edit, start: int, end: int) -> Edit:
+    """The part of an edit that lies in a stretch of its chromosome."""
+    first = max(edit.start, start)
+    alt = edit.alt if edit.alt is None else edit.alt[first - edit.start :]
+    return edit._replace(start=first, end=min(edit.end, end), alt=alt)
 
 
 def scrambled(bases: bytes, rng: np.random.Generator) -> bytes:
@@ -89,7 +96,8 @@ def random_edit(edit: Edit, reference: bytes, start: int, end: int, rng: np.rand
         Source of randomness.
     """
     size = min(edit.end - edit.start, end - start)
-    at = start + int(rng.integers(0, end - start - size + 1))
+    # An insertion behind the last base would change nothing.
+    at = start + int(rng.integers(0, end - start - max(size, 1) + 1))
     alt = edit.alt
     if edit.kind == "snv":
         known = reference[at - start : at - start + 1]

@@ -1,6 +1,8 @@
 """Edits from VCF, BED or TSV files, checked against the genome."""
 
 import gzip
+import logging
+from itertools import count
 from os.path import commonprefix
 from pathlib import Path
 
@@ -34,14 +36,15 @@ def read_edits(path, genome: Genome, tss: pd.DataFrame) -> tuple[list[Edit], lis
     Returns
     -------
     edits
-        Edits in the order of the file.
+        Edits in the order of the file; a name that is given again is numbered.
     unread
-        Name and reason of entries that are no edit of known bases, such as symbolic alleles.
+        Name and reason of entries that are no edit of known bases: symbolic alleles, or an ALT that is REF.
 
     Raises
     ------
     InputError
-        If the file is unreadable, a kind or gene is unknown, or a reference allele differs from the genome.
+        If the file is unreadable, a kind or gene is unknown, a reference allele differs from the genome, or an entry
+        changes no base.
     """
     path = Path(path)
     suffix = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
@@ -68,6 +71,7 @@ class _Reader:
         self.path, self.genome, self.tss = path, genome, tss
         self.edits: list[Edit] = []
         self.unread: list[tuple[str, str]] = []
+        self.names: set[str] = set()
 
     def add(self, number: int, values: dict) -> None:
         """Take one entry: kind, chrom, start, end, ref, alt, gene, name, as text; empty where there is none."""
@@ -78,10 +82,13 @@ class _Reader:
             self.edits.append(self._of_gene(where, kind, values))
             return
         chrom, start, end = values["chrom"], _number(where, values["start"]), _number(where, values["end"])
-        name = values["name"] or f"{chrom}:{start + 1}-{end}_{kind}"
+        name = self._name_once(where, values["name"] or f"{chrom}:{start + 1}-{end}_{kind}")
         ref, alt = values["ref"].upper(), values["alt"].upper()
         if set(ref + alt) - BASES:
             self.unread.append((name, f"the alleles {ref}>{alt} are no bases"))
+            return
+        if ref and ref == alt:
+            self.unread.append((name, f"both alleles are {ref}"))
             return
         if chrom not in self.genome.lengths:
             known = ", ".join(list(self.genome.lengths)[:3])
@@ -90,14 +97,22 @@ class _Reader:
             problem = f"{chrom}:{start}-{end} is no interval of a chromosome of {self.genome.lengths[chrom]:,} bp"
             raise InputError(where, problem, "Give 0-based, half-open coordinates of the genome build in use")
         self._check_reference(where, chrom, start, end, ref)
-        if kind in ("snv", "indel") and not (alt or ref):
-            raise InputError(where, f"a {kind} without alleles", "Fill the columns ref and alt, or use a VCF")
+        _check_size(where, kind, end - start, ref, alt)
         if kind in REPLACES:
             # The base that an indel of a VCF shares with the reference is no part of it.
             shared = len(commonprefix([ref, alt]))
             start, alt = start + shared, alt[shared:]
         replaced = alt.encode() if kind in REPLACES else None if kind == "motif_scramble" else b"N" * (end - start)
         self.edits.append(Edit(name, kind, chrom, start, end, replaced))
+
+    def _name_once(self, where: str, name: str) -> str:
+        """The name, numbered if an entry before it has it: tables and counts go by names."""
+        numbered = (f"{name}_{number}" for number in count(2))
+        free = name if name not in self.names else next(other for other in numbered if other not in self.names)
+        if free != name:
+            logging.warning("%s: the name %s is given again; this entry is called %s", where, name, free)
+        self.names.add(free)
+        return free
 
     def _check_reference(self, where: str, chrom: str, start: int, end: int, ref: str) -> None:
         found = self.genome.fetch(chrom, start, end).decode()
@@ -114,8 +129,19 @@ class _Reader:
         if places.empty:
             raise InputError(where, f"gene {gene} has no TSS in the annotation", "Check the symbol")
         first = places.iloc[0]
-        name = values["name"] or f"{gene}_tss_ablation"
+        name = self._name_once(where, values["name"] or f"{gene}_tss_ablation")
         return Edit(name, kind, str(first["chrom"]), int(first["tss"]), int(first["tss"]) + 1, None, gene)
+
+
+def _check_size(where: str, kind: str, size: int, ref: str, alt: str) -> None:
+    """Refuse an entry whose alleles do not fit its kind and interval."""
+    if kind in ("snv", "indel") and not (alt or ref):
+        raise InputError(where, f"a {kind} without alleles", "Fill the columns ref and alt, or use a VCF")
+    if kind == "snv" and not size == len(ref) == len(alt) == 1:
+        problem = f"an snv of {size} bp with the alleles {ref or 'none'} and {alt or 'none'}"
+        raise InputError(where, problem, "Give one base each as ref and alt, and end = start + 1; else call it indel")
+    if size == 0 and not (kind == "indel" and alt):
+        raise InputError(where, f"a {kind} of no bases: start and end are equal", "Give a 0-based, half-open interval")
 
 
 def _number(where: str, text: str) -> int:

@@ -6,10 +6,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from regulonformer.explain.edits import Edit, random_edit
+from regulonformer.explain.edits import Edit, random_edit, within
 from regulonformer.explain.variants import CellReadout, Change, NewTokens, SequenceEditor
+from regulonformer.sequence.windows import overlapping
 
+TESTED = "tested"
 UNTESTED = "off every window"
+BESIDE = "in an element, beside its window"
+SILENT = "gene silent in the cells read"
+# Of an edit that covers a larger share of a window, random places there are nearly all the same place.
+LARGEST_SHARE = 0.5
 EVERY_GROUP = "all"
 COLUMNS = [
     "variant", "kind", "chrom", "start", "end", "status", "gene", "group", "context_change", "expression_change",
@@ -49,39 +55,61 @@ class VariantScorer:
     element_change
         Function from vectors of windows (before, after) to the change of predicted log accessibility in each group;
         None where the encoder predicts none.
+    elements
+        chrom, start, end of the elements, wider than their windows some of them; None where they are not known.
     """
 
     def __init__(
-        self, editor: SequenceEditor, readout: CellReadout, symbols, groups, expression_N, options, element_change=None
+        self,
+        editor: SequenceEditor,
+        readout: CellReadout,
+        symbols,
+        groups,
+        expression_N,
+        options,
+        element_change=None,
+        elements=None,
     ) -> None:
         self.editor, self.readout, self.symbols, self.groups = editor, readout, np.asarray(symbols), list(groups)
         self.expression_N, self.options, self.element_change = expression_N, options, element_change
+        self.elements = elements
         self.rng = np.random.default_rng(options.seed)
 
     def rows(self, edit: Edit) -> pd.DataFrame:
         """Rows of one edit, without fdr: one per gene and group, or one that says that it could not be tested."""
         about = {"variant": edit.name, "kind": edit.kind, "chrom": edit.chrom, "start": edit.start, "end": edit.end}
-        (new,) = self.editor.tokens_after([edit], self.rng)
+        edits = self.editor.parts_of(edit)
+        (new,) = self.editor.tokens_after([edits], self.rng)
         if not len(new.genes_K):
-            return pd.DataFrame([about | {"status": UNTESTED}])
+            return pd.DataFrame([about | {"status": self._why_untested(edit)}])
         change = with_all(self.readout.of_tokens(new))
         element_G = self._element_change(new)
-        random_KRG = self._random_changes(edit, new)
+        inside = {row: within(part, *self._bounds(row)) for row, part in edits.items()}
+        random_KRG = self._random_changes(inside, new)
+        is_silent_K = np.isnan(change.context_NG[new.genes_K, -1])
         parts = []
-        for number, gene in enumerate(new.genes_K):
+        # Genes that are tested come first: a variant has the status of its first row.
+        for number in np.argsort(is_silent_K, kind="stable"):
+            gene = new.genes_K[number]
             context_G = change.context_NG[gene]
             part = pd.DataFrame({"group": [*self.groups, EVERY_GROUP], "context_change": context_G})
             part["expression_change"] = change.expression_NG[gene]
             part["accessibility_change"] = change.accessibility_NG[gene]
             part["element_change"] = element_G
             part["p_element"] = empirical_p(context_G, random_KRG[number])
-            part["p_matched"] = empirical_p(context_G, self._matched_changes(edit, gene))
-            # An edit is special if it is so for its element and for its gene.
-            part["p"] = part[["p_element", "p_matched"]].max(axis=1, skipna=False)
+            part["p_matched"] = empirical_p(context_G, self._matched_changes(inside, gene))
+            # An edit is special if it is so for its element, where that can be asked, and for its gene.
+            part["p"] = part[["p_element", "p_matched"]].max(axis=1)
             # Without groups all cells are one already.
             part = part.drop_duplicates("group")
-            parts.append(part.assign(**about, status="tested", gene=self.symbols[gene]))
+            status = SILENT if is_silent_K[number] else TESTED
+            parts.append(part.assign(**about, status=status, gene=self.symbols[gene]))
         return pd.concat(parts, ignore_index=True)
+
+    def _why_untested(self, edit: Edit) -> str:
+        if edit.gene or self.elements is None:
+            return UNTESTED
+        return BESIDE if len(overlapping(self.elements, edit.chrom, edit.start, edit.reach)) else UNTESTED
 
     def _element_change(self, new: NewTokens) -> np.ndarray:
         """Change of the predicted log accessibility of the changed windows, their sum, per group and over all."""
@@ -91,37 +119,52 @@ class VariantScorer:
         change_G = self.element_change(before_WH, new.vectors_WH).sum(axis=0)
         return np.append(change_G, change_G.mean())
 
-    def _random_changes(self, edit: Edit, new: NewTokens) -> np.ndarray:
-        """Contextual change of the same genes under random edits of the same windows, K x R x (G + 1)."""
-        edits = [self._random(edit, self.rng.choice(new.windows_W)) for _ in range(self.options.random_edits)]
-        found = []
-        for other in self.editor.tokens_after(edits, self.rng):
-            change = with_all(self.readout.of_tokens(other)).context_NG[new.genes_K]
-            # Near the border of a window an edit may miss a gene that shares only part of it.
-            found.append(np.where(np.isin(new.genes_K, other.genes_K)[:, None], change, 0.0))
-        return np.stack(found, axis=1)
+    def _random_changes(self, edits: dict[int, Edit], new: NewTokens) -> np.ndarray:
+        """Contextual change of the same genes under random edits of the same windows, K x R x (G + 1).
 
-    def _matched_changes(self, edit: Edit, gene: int) -> np.ndarray:
-        """Contextual change of other genes, expressed alike, under such an edit of a window of theirs; M x (G + 1).
+        R is 0 if an edit covers most of a window: no other place in it could be drawn.
+        """
+        n_random, n_groups = self.options.random_edits, len(self.groups) + 1
+        shares = [(edit.end - edit.start) / np.subtract(*self._bounds(row)[::-1]) for row, edit in edits.items()]
+        if max(shares) > LARGEST_SHARE:
+            return np.zeros((len(new.genes_K), 0, n_groups))
+        sets = [{row: self._random(edit, row) for row, edit in edits.items()} for _ in range(n_random)]
+        answers = [self.readout.of_tokens(other) for other in self.editor.tokens_after(sets, self.rng)]
+        return np.stack([with_all(answer).context_NG[new.genes_K] for answer in answers], axis=1)
+
+    def _matched_changes(self, edits: dict[int, Edit], gene: int) -> np.ndarray:
+        """Contextual change of genes that are expressed alike, under such edits of as many of their windows.
 
         All of them are edited in one pass: what a gene's own edit does to it outweighs what the others' do by far.
+
+        Returns
+        -------
+        numpy.ndarray
+            M x (G + 1); M is 0 if no other gene has as many windows.
         """
-        genes = matched(gene, self.expression_N, self.editor.has_sequence_N, self.options.matched_genes)
-        windows = [self.rng.choice(self.editor.windows_of_gene(other)) for other in genes]
-        parts = self.editor.tokens_after([self._random(edit, row) for row in windows], self.rng)
-        features = [part.features_KH[part.genes_K == other] for part, other in zip(parts, genes, strict=True)]
-        kept = np.array([len(part) == 1 for part in features])
-        if not kept.any():
+        own = [edits[row] for row in self.editor.windows_of_gene(gene) if row in edits]
+        allowed_N = self.editor.n_windows_N >= len(own)
+        genes = matched(gene, self.expression_N, allowed_N, self.options.matched_genes)
+        if not len(genes):
             return np.zeros((0, len(self.groups) + 1))
-        joined = NewTokens(
-            genes[kept], np.concatenate([part for part in features if len(part)]), np.zeros(0, int), np.zeros((0, 0))
-        )
-        return with_all(self.readout.of_tokens(joined)).context_NG[genes[kept]]
+        sets = []
+        for other in genes:
+            rows = self.rng.choice(self.editor.windows_of_gene(other), len(own), replace=False)
+            sets.append({row: self._random(edit, row) for row, edit in zip(rows, own, strict=True)})
+        after = self.editor.tokens_after(sets, self.rng)
+        parts = [part.features_KH[part.genes_K == other] for part, other in zip(after, genes, strict=True)]
+        joined = NewTokens(genes, np.concatenate(parts), np.zeros(0, int), np.zeros((0, 0)))
+        return with_all(self.readout.of_tokens(joined)).context_NG[genes]
 
     def _random(self, edit: Edit, row: int) -> Edit:
-        window = self.editor.features.windows.iloc[row]
-        sequence = self.editor.genome.fetch(window.chrom, window.start, window.end)
-        return random_edit(edit._replace(chrom=window.chrom), sequence, int(window.start), int(window.end), self.rng)
+        """An edit like this one at a random place of a window."""
+        chrom, bounds = self.editor.features.windows["chrom"][row], self._bounds(row)
+        reference = self.editor.genome.fetch(chrom, *bounds)
+        return random_edit(edit._replace(chrom=chrom), reference, *bounds, self.rng)
+
+    def _bounds(self, row: int) -> tuple[int, int]:
+        window = self.editor.features.windows
+        return int(window["start"][row]), int(window["end"][row])
 
 
 def with_all(change: Change) -> Change:

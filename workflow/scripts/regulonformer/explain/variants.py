@@ -101,6 +101,7 @@ class SequenceEditor:
         self._window_P, self._token_P = features.pairs["window"].to_numpy()[token_P >= 0], token_P[token_P >= 0]
         self.reference_NH, self.has_sequence_N = features.of_genes(symbols)
         self._known_X = features.windows["has_bases"].to_numpy()
+        self.n_windows_N = np.bincount(self._token_P[self._known_X[self._window_P]], minlength=len(self.symbols))
 
     def windows_of(self, edit: Edit) -> np.ndarray:
         """Windows with sequence that an edit changes; an insertion touches the window it lies in.
@@ -111,7 +112,7 @@ class SequenceEditor:
             pairs = self.features.pairs
             rows = pairs["window"][(pairs["symbol"] == edit.gene) & (pairs["kind"] == "tss")].to_numpy()
             return rows[self._known_X[rows]]
-        rows = overlapping(self.features.windows, edit.chrom, edit.start, max(edit.end, edit.start + 1))
+        rows = overlapping(self.features.windows, edit.chrom, edit.start, edit.reach)
         return rows[self._known_X[rows]]
 
     def windows_of_gene(self, token: int) -> np.ndarray:
@@ -119,22 +120,25 @@ class SequenceEditor:
         rows = self._window_P[self._token_P == token]
         return rows[self._known_X[rows]]
 
-    def tokens_after(self, edits: list[Edit], rng: np.random.Generator) -> list[NewTokens]:
-        """Features after each edit, alone; all changed windows are encoded together."""
-        windows = [self.windows_of(edit) for edit in edits]
-        sequences = [
-            self._sequence_after(self.features.windows.iloc[row], edit, rng)
-            for edit, rows in zip(edits, windows, strict=True)
-            for row in rows
-        ]
-        vectors_WH = self.encoder.encode(sequences)
-        ends = np.cumsum([len(rows) for rows in windows])
-        return [self._collect(*pair) for pair in zip(windows, np.split(vectors_WH, ends[:-1]), strict=True)]
+    def parts_of(self, edit: Edit) -> dict[int, Edit]:
+        """What an edit does to each window that it changes; the ablation of a gene's TSS takes whole windows."""
+        parts = {}
+        for row in self.windows_of(edit):
+            chrom, start, end = self.features.windows.loc[row, ["chrom", "start", "end"]]
+            if edit.gene:
+                parts[row] = edit._replace(chrom=chrom, start=start, end=end, alt=b"N" * (end - start), gene="")
+            else:
+                parts[row] = edit
+        return parts
 
-    def _sequence_after(self, window, edit: Edit, rng: np.random.Generator) -> bytes:
-        if edit.gene:
-            return b"N" * (window.end - window.start)
-        return edited(self.genome, window, edit, rng)
+    def tokens_after(self, sets: list[dict[int, Edit]], rng: np.random.Generator) -> list[NewTokens]:
+        """Features after each set of edits, given as window -> edit; all changed windows are encoded together."""
+        pairs = [pair for edits in sets for pair in edits.items()]
+        windows = self.features.windows
+        vectors_WH = self.encoder.encode([edited(self.genome, windows.loc[row], edit, rng) for row, edit in pairs])
+        rows = [np.array(list(edits), dtype=int) for edits in sets]
+        ends = np.cumsum([len(part) for part in rows])
+        return [self._collect(*pair) for pair in zip(rows, np.split(vectors_WH, ends[:-1]), strict=True)]
 
     def without(self, sites_by_window: dict[int, list[tuple[int, int]]]) -> NewTokens:
         """Features if stretches (start, end within the window) were masked: the sites of a TF that is lost."""

@@ -10,6 +10,7 @@ from regulonformer.io.matrix import TenxMatrix, read_counts
 
 # What fills the second slot of the model beside RNA.
 ACCESSIBILITY, UNSPLICED = "accessibility", "unspliced"
+VELOCITY_LAYERS = ("spliced", "unspliced")
 
 
 class Library(NamedTuple):
@@ -108,9 +109,8 @@ def _joined(matrix, peak_matrix, first: TenxMatrix, other: TenxMatrix) -> Librar
 
 def _with_unspliced(matrix, genome, recover: bool) -> Library:
     """Spliced counts as RNA, and unspliced counts of the same genes beside them."""
-    spliced, unspliced = (
-        read_counts(matrix, genome=genome, recover=recover, layer=layer) for layer in ("spliced", "unspliced")
-    )
+    spliced, unspliced = (read_counts(matrix, genome=genome, recover=recover, layer=layer) for layer in VELOCITY_LAYERS)
     if spliced.rna is None:
         raise InputError(matrix, "has no genes", "Spliced and unspliced counts are counts of genes")
-    return Library({"rna": spliced.rna, UNSPLICED: unspliced.rna}, list(spliced.rna.obs_names), spliced.notes)
+    notes = [*spliced.notes, *(f"unspliced: {note}" for note in unspliced.notes)]
+    return Library({"rna": spliced.rna, UNSPLICED: unspliced.rna}, list(spliced.rna.obs_names), notes)

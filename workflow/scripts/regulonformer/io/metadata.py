@@ -113,26 +113,37 @@ def join_labels(cells: pd.DataFrame, path) -> tuple[pd.DataFrame, list[str]]:
     return cells, notes
 
 
-def join_own_labels(cells: pd.DataFrame, own: pd.DataFrame, path) -> tuple[pd.DataFrame, list[str]]:
-    """Add the columns of a matrix's own table of cells, as if they stood in a labels file.
+def join_own_labels(cells: pd.DataFrame, tables: list[tuple[str, pd.DataFrame]]) -> tuple[pd.DataFrame, list[str]]:
+    """Add the columns of the matrices' own tables of cells, as if they stood in a labels file.
 
-    Columns that the ingest measures itself (`RESERVED_COLUMNS`) are left out; sample, barcode and donor are stored as
-    "label_{column}".
+    Columns that the ingest measures itself (`RESERVED_COLUMNS`) are left out, and so are those of a second matrix that
+    the first has too: counts and clusters of genes and of peaks go by the same names. Sample, barcode and donor are
+    stored as "label_{column}".
 
     Parameters
     ----------
     cells
         Table from `sample_table` or `join_labels`.
-    own
-        Text columns by barcode.
-    path
-        Matrix, to name in errors.
+    tables
+        Of each matrix: the file, and text columns by barcode.
 
     Raises
     ------
     InputError
-        If sample sheet or labels say something else of a cell.
+        If sample sheet or labels say something else of a cell; numbers are compared as numbers.
     """
+    notes, earlier = [], set()
+    for path, own in tables:
+        if twice := [name for name in own if name in earlier and name not in RESERVED_COLUMNS]:
+            notes.append(f"obs: columns {', '.join(twice)} of {path} are left out, because the other matrix has them")
+        earlier |= set(own)
+        cells, more = _join_table(cells, own.drop(columns=twice), path)
+        notes += more
+    return cells, notes
+
+
+def _join_table(cells: pd.DataFrame, own: pd.DataFrame, path) -> tuple[pd.DataFrame, list[str]]:
+    """Add the columns of one matrix's table of cells."""
     measured = [name for name in own if name in RESERVED_COLUMNS]
     notes = [f"obs: columns {', '.join(measured)} are left out, because the ingest measures them"] if measured else []
     table = own.drop(columns=measured).reindex(cells["barcode"]).set_axis(cells.index).fillna("").replace(NO_LABEL, "")
@@ -141,6 +152,7 @@ def join_own_labels(cells: pd.DataFrame, own: pd.DataFrame, path) -> tuple[pd.Da
         name = _free_name(column, cells) if column in OF_LIBRARY else column
         known, values = cells.get(name, pd.Series("", cells.index)), table[column]
         differs = (known != "") & (values != "") & (known != values)
+        differs &= pd.to_numeric(known, errors="coerce") != pd.to_numeric(values, errors="coerce")  # 61 and 61.0
         if differs.any():
             cell = differs.idxmax()
             problem = f"obs[{column!r}] of {int(differs.sum())} cells is not what sample sheet or labels say"

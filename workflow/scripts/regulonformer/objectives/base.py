@@ -14,6 +14,8 @@ class Objective:
         What the heads of the model give: `counts`, `values` or `bins`.
     title
         What it is called in messages, where it is a stage of a recipe.
+    hides
+        Whether the entries it scores were hidden from the model.
     paired
         Whether it needs cells with both modalities, and reads no others.
     reads_libraries
@@ -22,6 +24,7 @@ class Objective:
 
     predicts = "counts"
     title = "pretraining"
+    hides = True
     paired = False
     reads_libraries = False
 

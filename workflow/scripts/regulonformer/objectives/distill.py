@@ -61,7 +61,7 @@ class Distillation(Objective):
         Masked modelling; says which counts are reconstructed.
     """
 
-    title, paired = "distillation", True
+    title, paired, hides = "distillation", True, False
 
     def __init__(self, weight: float, masked: MaskedModelling) -> None:
         self.weight, self.masked = weight, masked

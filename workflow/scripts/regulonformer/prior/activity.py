@@ -49,6 +49,8 @@ def aucell(counts, members: sparse.csr_matrix, top_share: float) -> np.ndarray:
     numpy.ndarray
         Cells x sets, float32, in [0, 1]; 0 for an empty set.
     """
+    if not counts.shape[0]:
+        return np.zeros((0, members.shape[1]), np.float32)
     n_top = int(np.clip(round(top_share * counts.shape[1]), 2, counts.shape[1]))
     is_member = (members != 0).astype(float)
     size = np.minimum(np.asarray(is_member.sum(axis=0)).ravel(), n_top - 1)
@@ -88,6 +90,8 @@ def mean_z(counts, weights: sparse.csr_matrix) -> np.ndarray:
     numpy.ndarray
         Cells x sets, float32; 0 for an empty set.
     """
+    if not counts.shape[0]:
+        return np.zeros((0, weights.shape[1]), np.float32)
     total, squares = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
     for block in row_blocks(counts):
         values = log_normalise(block).astype(np.float64)

@@ -74,13 +74,14 @@ class Activity:
         return pd.DataFrame(standardised, index=names, columns=self.tfs)
 
 
-def open_activity(path) -> Activity:
-    """Read names and labels; activities stay on disk."""
+def open_activity(path) -> Activity | None:
+    """Read names and labels; activities stay on disk. None where no cell has RNA, and so none has activities."""
     import h5py
     from anndata.io import read_elem
 
     with h5py.File(path) as store:
-        return Activity(Path(path), read_elem(store["obs"]), read_elem(store["var"]).index)
+        activity = Activity(Path(path), read_elem(store["obs"]), read_elem(store["var"]).index)
+    return activity if len(activity.obs) else None
 
 
 def top_of_groups(difference: pd.DataFrame, per_group: int) -> pd.DataFrame:

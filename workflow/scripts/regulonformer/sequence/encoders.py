@@ -1,4 +1,4 @@
-"""Sequence encoders behind one interface: our own network, or a DNA model of Hugging Face from a local folder."""
+"""Sequence encoders behind one interface: our own network, a DNA model of Hugging Face, or an exported one."""
 
 from pathlib import Path
 from typing import Protocol
@@ -14,8 +14,9 @@ from regulonformer.sequence.network import SequenceNet, gc_content
 from regulonformer.sequence.onehot import one_hot
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-KIND = "regulonformer-sequence"
-BATCH = 128
+KIND, EXPORTED = "regulonformer-sequence", "one-hot"
+PROGRAM = "model.pt2"
+BATCH, BATCH_BASES = 128, 2**17
 # Bases that a tokeniser writes; what is none of them becomes N.
 _OTHERS = bytes(sorted(set(range(256)) - set(b"ACGTNacgtn")))
 _TO_TEXT = bytes.maketrans(_OTHERS + b"acgtn", b"N" * len(_OTHERS) + b"ACGTN")
@@ -109,8 +110,7 @@ class HuggingFaceEncoder:
 
     A vector is the mean of the last hidden states over the tokens of a sequence, mean of both strands. Any model that
     `AutoModel` knows will do, with its tokeniser beside it (Nucleotide Transformer and DNABERT-2 in their ESM and BERT
-    forms). A folder without a tokeniser is read as a model of one-hot bases (ports of Enformer and Borzoi): it must
-    take a batch x length x 4 and return bins x features as its first output; the mean of the two central bins is used.
+    forms). Weights are read as float32.
 
     Parameters
     ----------
@@ -131,14 +131,14 @@ class HuggingFaceEncoder:
         self.window = window
         offline = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self.model = AutoModel.from_pretrained(folder, **offline).eval()
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, **offline) if _has_tokenizer(folder) else None
+            self.model = AutoModel.from_pretrained(folder, dtype=torch.float32, **offline).eval()
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, **offline)
+            self.width = self._hidden(["ACGT" * 4]).shape[1]
         # transformers raises many kinds, some of them from its dependencies.
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             fix = "Give a folder that transformers.AutoModel loads without remote code, or leave sequence/encoder empty"
             raise InputError(folder, f"no DNA model that transformers knows ({reason})", fix) from error
-        self.width = self._hidden(["ACGT" * 4]).shape[1]
 
     @torch.no_grad()
     def encode(self, sequences: list[bytes]) -> np.ndarray:
@@ -146,8 +146,9 @@ class HuggingFaceEncoder:
         vectors_XW = np.zeros((len(sequences), self.width), np.float32)
         texts = [_text(sequence, self.window) for sequence in sequences]
         known = [row for row, text in enumerate(texts) if text.strip("N")]
-        for start in range(0, len(known), BATCH):
-            rows = known[start : start + BATCH]
+        at_once = min(BATCH, max(1, BATCH_BASES // self.window))
+        for start in range(0, len(known), at_once):
+            rows = known[start : start + at_once]
             forward = [texts[row] for row in rows]
             backward = [text.translate(_COMPLEMENT)[::-1] for text in forward]
             vectors_XW[rows] = ((self._hidden(forward) + self._hidden(backward)) / 2).numpy()
@@ -156,16 +157,61 @@ class HuggingFaceEncoder:
     @torch.no_grad()
     def _hidden(self, texts: list[str]) -> Tensor:
         """Pooled hidden states of one strand, X x W."""
-        if self.tokenizer is None:
-            onehot_XL4 = one_hot([text.encode() for text in texts], self.window).transpose(1, 2).float()
-            states_XBW = self.model(onehot_XL4)[0]
-            middle = states_XBW.shape[1] // 2
-            return states_XBW[:, max(0, middle - 1) : middle + 1].mean(1)
         tokens = self.tokenizer(texts, return_tensors="pt", padding=True)
         tokens.pop("token_type_ids", None)
         states_XTW = self.model(**tokens)[0]
         seen_XT1 = tokens["attention_mask"][..., None].to(states_XTW.dtype)
         return (states_XTW * seen_XT1).sum(1) / seen_XT1.sum(1).clamp_min(1)
+
+
+class ExportedEncoder:
+    """A model of one-hot bases, such as a port of Enformer or Borzoi, exported with `torch.export`.
+
+    Its folder has `model.pt2` and `config.json` with `{"kind": "one-hot", "window": 196608}`. The program takes one
+    sequence, 1 x window x 4 (A, C, G, T; float32), and returns 1 x bins x features; a vector is the mean of the two
+    bins in the middle and of both strands.
+
+    Parameters
+    ----------
+    folder
+        Model folder.
+
+    Raises
+    ------
+    InputError
+        If the program cannot be read, or takes or returns something else.
+    """
+
+    def __init__(self, folder) -> None:
+        config = Path(folder) / CONFIG
+        self.window = read_json(config).get("window")
+        if not isinstance(self.window, int) or self.window < 1:
+            raise InputError(config, f"window is {self.window!r}", "Write the length in bp that the model takes")
+        try:
+            self.model = torch.export.load(Path(folder) / PROGRAM).module()
+            self.width = self._read(b"A" * self.window).shape[0]
+        # torch raises many kinds for damaged files and for inputs of other shapes.
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            fix = f"Export a model that takes 1 x {self.window} x 4 and returns 1 x bins x features"
+            raise InputError(Path(folder) / PROGRAM, f"no exported model of one-hot bases ({reason})", fix) from error
+
+    @torch.no_grad()
+    def encode(self, sequences: list[bytes]) -> np.ndarray:
+        """Vectors of sequences, X x W; a sequence without bases gives zeros."""
+        vectors_XW = np.zeros((len(sequences), self.width), np.float32)
+        for row, sequence in enumerate(sequences):
+            if _text(sequence, self.window).strip("N"):
+                vectors_XW[row] = self._read(sequence).numpy()
+        return vectors_XW
+
+    @torch.no_grad()
+    def _read(self, sequence: bytes) -> Tensor:
+        onehot_1L4 = one_hot([sequence], self.window).transpose(1, 2).float()
+        strands = [self.model(strand)[0] for strand in (onehot_1L4, onehot_1L4.flip(1, 2))]
+        states_BW = torch.stack([strands[0], strands[1].flip(0)]).mean(0)
+        middle = len(states_BW) // 2
+        return states_BW[max(0, middle - 1) : middle + 1].mean(0)
 
 
 def load_encoder(folder, window: int | None = None) -> SequenceEncoder:
@@ -174,9 +220,9 @@ def load_encoder(folder, window: int | None = None) -> SequenceEncoder:
     Parameters
     ----------
     folder
-        Folder that `train_sequence_encoder` wrote, or a model folder of `transformers`.
+        Folder that `train_sequence_encoder` wrote, a model folder of `transformers`, or one of an exported model.
     window
-        Positions to read; needed for the latter alone.
+        Positions to read; needed for `transformers` alone.
 
     Raises
     ------
@@ -193,13 +239,11 @@ def load_encoder(folder, window: int | None = None) -> SequenceEncoder:
         raise InputError(config, f"no JSON ({error})", fix) from error
     if content.get("kind") == KIND:
         return EmbeddedEncoder.load(folder)
+    if content.get("kind") == EXPORTED:
+        return ExportedEncoder(folder)
     if "model_type" not in content:
         raise InputError(config, "a model of unknown kind: neither `kind` nor `model_type` is in it", fix)
     return HuggingFaceEncoder(folder, window)
-
-
-def _has_tokenizer(folder) -> bool:
-    return any((Path(folder) / name).is_file() for name in ("tokenizer_config.json", "tokenizer.json", "vocab.txt"))
 
 
 def _text(sequence: bytes, window: int) -> str:

@@ -61,7 +61,8 @@ def pseudo_bulk(counts, group: np.ndarray, n_groups: int) -> np.ndarray:
 def split_chromosomes(chrom: np.ndarray, start: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Which windows are held out: whole chromosomes, or blocks of neighbours where there are too few chromosomes.
 
-    Chromosomes are drawn at random until they hold the share wanted, one at least.
+    Units are drawn at random, and those taken that bring the share held out nearer to the one wanted. Chromosomes that
+    cannot come near it, as one large one with some scaffolds, are divided into blocks as well.
 
     Parameters
     ----------
@@ -72,16 +73,22 @@ def split_chromosomes(chrom: np.ndarray, start: np.ndarray, share: float, seed: 
     seed
         Seed of the draw.
     """
-    names, unit = np.unique(np.asarray(chrom, dtype=str), return_inverse=True)
-    if len(names) < FEWEST_CHROMOSOMES:
-        order = np.lexsort((start, unit))
-        unit = np.empty(len(order), int)
-        unit[order] = np.arange(len(order)) * 4 * BLOCKS // max(len(order), 1)
+    names, chromosome = np.unique(np.asarray(chrom, dtype=str), return_inverse=True)
+    held = _draw_units(chromosome, share, seed)
+    if len(names) < FEWEST_CHROMOSOMES or not 0.5 * share <= held.mean() <= 1.5 * share:
+        order = np.lexsort((start, chromosome))
+        block = np.empty(len(order), int)
+        block[order] = np.arange(len(order)) * 4 * BLOCKS // max(len(order), 1)
+        held = _draw_units(block, share, seed)
+    return held
+
+
+def _draw_units(unit: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Windows of units that are drawn until about a share of all windows is held out (bool)."""
     size, held = np.bincount(unit), []
     for number in np.random.default_rng(seed).permutation(len(size)):
-        if held and size[held].sum() + size[number] / 2 > share * len(unit):
-            break
-        held.append(number)
+        if size[held].sum() + size[number] / 2 <= share * len(unit):
+            held.append(number)
     return np.isin(unit, held)
 
 

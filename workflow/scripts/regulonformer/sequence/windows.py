@@ -28,7 +28,8 @@ class GeneWindows(NamedTuple):
 def gene_windows(elements: pd.DataFrame, tss: pd.DataFrame, length: int) -> GeneWindows:
     """Windows of every gene that has a TSS or an element.
 
-    An element that covers a TSS of its gene stands for both: its window is centred on the element and of kind `tss`.
+    An element whose window holds a TSS of its gene stands for both: the window is centred on the element and of kind
+    `tss`.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def gene_windows(elements: pd.DataFrame, tss: pd.DataFrame, length: int) -> Gene
     around_tss = pd.DataFrame(
         {"chrom": tss["chrom"], "start": tss["tss"], "end": tss["tss"] + 1, "symbol": tss["symbol"], "kind": "tss"}
     )
-    covered = _covering(elements, tss)
+    covered = _covering(centred(elements, length).assign(symbol=elements["symbol"]), tss)
     kinds = np.where(covered[0], "tss", "element")
     parts = [around_tss[~covered[1]], elements[["chrom", "start", "end", "symbol"]].assign(kind=kinds)]
     table = pd.concat(parts, ignore_index=True)
@@ -61,12 +62,12 @@ def centred(intervals: pd.DataFrame, length: int) -> pd.DataFrame:
     return pd.DataFrame({"chrom": intervals["chrom"].to_numpy(), "start": start, "end": start + length})
 
 
-def _covering(elements: pd.DataFrame, tss: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Which elements cover a TSS of their own gene, and which TSSs are covered by an element of their own gene."""
-    place = elements.reset_index(drop=True).assign(element=np.arange(len(elements)))
+def _covering(windows: pd.DataFrame, tss: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Which windows of elements hold a TSS of their own gene, and which TSSs lie in such a window."""
+    place = windows.reset_index(drop=True).assign(element=np.arange(len(windows)))
     both = place.merge(tss.assign(row=np.arange(len(tss)))[["chrom", "tss", "symbol", "row"]], on=["chrom", "symbol"])
     both = both[(both["start"] <= both["tss"]) & (both["tss"] < both["end"])]
-    covers, is_covered = np.zeros(len(elements), bool), np.zeros(len(tss), bool)
+    covers, is_covered = np.zeros(len(windows), bool), np.zeros(len(tss), bool)
     covers[both["element"]] = True
     is_covered[both["row"]] = True
     return covers, is_covered

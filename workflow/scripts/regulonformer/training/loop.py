@@ -144,8 +144,9 @@ class Trainer:
         Returns
         -------
         list of dict
-            Rows step, split, loss_rna, floor_rna, loss_atac, floor_atac (nats per entry), learning_rate,
-            cells_per_second (of all processes) and memory_gb (peak so far, of the first process).
+            Rows step, stage, hidden (whether what is scored was hidden), split, loss_rna, floor_rna, loss_atac,
+            floor_atac (nats per entry), learning_rate, cells_per_second (of all processes) and memory_gb (peak so far,
+            of the first process).
         """
         self._resume()
         self._run_stage()
@@ -236,13 +237,15 @@ class Trainer:
         """Add a row for the training entries since the last row, and one for the validation cells."""
         rate, device = self.optimiser.param_groups[0]["lr"], self.accelerator.device
         speed = self.seen / self.seconds
-        self.metrics.append(_row(self.step, "train", self._total(self.sums), rate, speed, peak_memory_gb(device)))
+        objective = self.stage.objective
+        sums = self._total(self.sums)
+        self.metrics.append(_row(self.step, objective, "train", sums, rate, speed, peak_memory_gb(device)))
         self.sums, self.seen, self.seconds = torch.zeros_like(self.sums), 0, 0.0
         if len(self.stage.watched):
             started = time.perf_counter()
             sums = self.validate()
             speed = len(self.stage.watched) / (time.perf_counter() - started)
-            row = _row(self.step, "validation", sums, rate, speed, peak_memory_gb(device))
+            row = _row(self.step, objective, "validation", sums, rate, speed, peak_memory_gb(device))
             self.metrics.append(row)
             logging.info(
                 "step %d: validation RNA %.4f (floor %.4f), accessibility %.4f (floor %.4f)",
@@ -399,11 +402,13 @@ def _sums(terms: LossTerms) -> torch.Tensor:
     return torch.stack([terms.nll_M, terms.floor_M, terms.weight_M]).cpu().double()
 
 
-def _row(step: int, split: str, sums: torch.Tensor, rate: float, speed: float, memory: float) -> dict:
+def _row(step: int, objective, split: str, sums: torch.Tensor, rate: float, speed: float, memory: float) -> dict:
     """One row of the metrics; NaN where a modality has no scored entry."""
     (loss_rna, loss_atac), (floor_rna, floor_atac) = (sums[:2] / sums[2]).tolist()
     return {
         "step": step,
+        "stage": objective.title,
+        "hidden": int(objective.hides),
         "split": split,
         "loss_rna": loss_rna,
         "floor_rna": floor_rna,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regulonformer.corpus.profile import mean_profile, principal_components, value_profile
+from regulonformer.corpus.profile import LOADING_CELLS, mean_profile, principal_components, value_profile
 from regulonformer.errors import InputError
 from regulonformer.model.batch import RegulonEdges
 from regulonformer.model.config import ModelConfig
@@ -14,9 +14,6 @@ from regulonformer.objectives import make_objective
 from regulonformer.objectives.dynamic import make_dynamic
 from regulonformer.pretrained import load_model
 from regulonformer.sequence.features import PAIRS, VECTORS, WINDOWS, SequenceFeatures
-
-# Cells that principal components are fitted on, at most.
-LOADING_CELLS = 20_000
 
 
 def build_model(corpus, train_cells, edges, settings):
@@ -93,7 +90,7 @@ def take_up(base, sequence, vocabulary, settings):
     Raises
     ------
     InputError
-        If the model has other tokens than the corpus, or predicts no counts.
+        If the model has other tokens than the corpus or other sizes than the settings, or predicts no counts.
     """
     taken = load_model(base)
     if taken.vocabulary["symbol"].tolist() != vocabulary["symbol"].tolist():
@@ -103,6 +100,10 @@ def take_up(base, sequence, vocabulary, settings):
     if taken.model.config.predicts != objective.predicts:
         problem = f"its heads predict {taken.model.config.predicts}, not {objective.predicts}"
         raise InputError(base, problem, "Name a recipe that predicts counts in objective.base")
+    wanted = settings["recipe_settings"]["model"] | settings["model"]
+    if others := {key: value for key, value in wanted.items() if getattr(taken.model.config, key) != value}:
+        problem = f"the recipe asks for {others}, and the model has other sizes"
+        raise InputError(base, problem, "Give the block model of the recipe the values of the base recipe")
     features_NH, has_sequence_N = SequenceFeatures.load(Path(sequence)).of_genes(vocabulary["symbol"])
     tensors = torch.from_numpy(features_NH), torch.from_numpy(has_sequence_N)
     found = make_dynamic(taken.model, *tensors, objective.dynamic.hidden, settings["seed"])

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from regulonformer.gene_names import GeneNames
 from regulonformer.io.gene_lists import read_aliases
+from regulonformer.io.library import UNSPLICED
 from regulonformer.validate.annotation import AnnotationHead, read_annotation_head
 from regulonformer.validate.builds import judge_ends, judge_genome, thresholds
 from regulonformer.validate.chromosomes import Naming, judge_naming
@@ -59,7 +60,9 @@ def judge_inputs(
     """
     findings = Findings()
     libraries = [read_library(sample, findings, ingest) for sample in samples]
-    compare_libraries(libraries, findings)
+    velocity = (ingest or {}).get("second_modality") == UNSPLICED
+    by_peaks = not velocity and bool(reference.get("fasta") or not reference.get("network"))
+    compare_libraries(libraries, findings, by_peaks)
     _judge_reference(libraries, reference, confidence, findings)
     judge_tasks(libraries, tasks, splits or {"group": "donor", "folds": 3}, findings)
     if perturbation:

@@ -6,7 +6,7 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from regulonformer.io.library import read_own_labels
+from regulonformer.io.library import UNSPLICED, VELOCITY_LAYERS, read_own_labels
 from regulonformer.io.matrix import MatrixHeader
 from regulonformer.io.peaks import with_chr
 from regulonformer.validate.findings import Findings, some
@@ -65,6 +65,11 @@ class Library:
         """Gene symbols of the matrix."""
         return frozenset(self.header.symbols) if self.header else frozenset()
 
+    @property
+    def has_atac(self) -> bool:
+        """Whether there are peaks, or fragments to call them from."""
+        return bool(self.sample["fragments"]) or (self.peaks is not None and len(self.peaks) > 0)
+
     def peak_ends(self) -> dict[str, int]:
         """Chromosome -> largest end of a peak (bp)."""
         return {} if self.peaks is None else largest_ends(self.peaks)
@@ -73,7 +78,9 @@ class Library:
 def read_library(sample: dict, findings: Findings, ingest: dict | None = None) -> Library:
     """Judge the files of one library, each on its own and against the matrix; `ingest` is that section's settings."""
     library, matrices = Library(sample), (sample["matrix"], sample.get("peak_matrix"))
-    library.header, library.stored = judge_matrix(sample, findings, (ingest or {}).get("counts") == "recover")
+    ingest = ingest or {}
+    layers = VELOCITY_LAYERS if ingest.get("second_modality") == UNSPLICED else ()
+    library.header, library.stored = judge_matrix(sample, findings, ingest.get("counts") == "recover", layers)
     if library.header:
         with findings.reading("matrix.unreadable", sample["matrix"], "Write the table obs again"):
             library.own_labels = read_own_labels(*matrices)
@@ -82,7 +89,7 @@ def read_library(sample: dict, findings: Findings, ingest: dict | None = None) -
         judge_gene_names(sample["matrix"], library.header.gene_ids, library.header.symbols, findings)
     if library.header and library.header.peaks:
         names = library.header.peaks
-        names = with_chr(names).tolist() if (ingest or {}).get("chromosomes") == "chr" else names
+        names = with_chr(names).tolist() if ingest.get("chromosomes") == "chr" else names
         library.peaks = read_matrix_peaks(names, matrices[1] or matrices[0], findings)
     if sample["peaks"]:
         library.peaks = read_given_peaks(sample["peaks"], findings)
@@ -98,15 +105,21 @@ def read_library(sample: dict, findings: Findings, ingest: dict | None = None) -
     return library
 
 
-def compare_libraries(libraries: list[Library], findings: Findings) -> None:
-    """Whether libraries have the same genes and the same peaks, and any has genes or all are said to be ATAC alone."""
+def compare_libraries(libraries: list[Library], findings: Findings, by_peaks: bool = False) -> None:
+    """Whether libraries have the same genes and peaks, and the sheet says so where none has genes, or none has peaks.
+
+    Without peaks that matters where regulons are to come of them (`by_peaks`).
+    """
     known = [library for library in libraries if library.header]
-    if known and not any(library.symbols for library in known):
-        undeclared = [library.name for library in known if not library.sample.get("modality")]
-        if undeclared:
-            message = f"no library has genes; that is not said of {some(undeclared)}"
-            fix = "Write atac into the column modality of each, so that the run leaves out what needs RNA"
-            findings.error("genes.none", "sample sheet", message, fix)
+    undeclared = [library.name for library in known if not library.sample.get("modality")]
+    if undeclared and not any(library.symbols for library in known):
+        message = f"no library has genes; that is not said of {some(undeclared)}"
+        fix = "Write atac into the column modality of each, so that the run leaves out what needs RNA"
+        findings.error("genes.none", "sample sheet", message, fix)
+    if undeclared and by_peaks and not any(library.has_atac for library in known):
+        message = f"no library has peaks or fragments; that is not said of {some(undeclared)}"
+        fix = "Write rna into the column modality of each, so that the run leaves out what needs ATAC"
+        findings.error("peaks.none", "sample sheet", message, fix)
     _compare_genes([library for library in libraries if library.symbols], findings)
     with_peaks = [library.peaks for library in libraries if library.peaks is not None and len(library.peaks)]
     # Hashes of the rows: a tenth of the memory of the rows.

@@ -10,7 +10,7 @@ from regulonformer.io.contents import as_counts
 from regulonformer.io.matrix import MatrixHeader, read_header
 from regulonformer.io.mex import find_mtx, is_mtx
 from regulonformer.validate.bgzf import compression
-from regulonformer.validate.findings import Findings
+from regulonformer.validate.findings import Findings, some
 
 SAMPLED_PLACES, SAMPLED_COUNTS = 8, 4096
 FIX = "Give filtered_feature_bc_matrix.h5 as Cell Ranger writes it"
@@ -20,13 +20,18 @@ WITHOUT = {
 }
 
 
-def judge_matrix(sample: dict, findings: Findings, recover: bool = False) -> tuple[MatrixHeader | None, int]:
-    """Names in the matrix of a library, or in both (None where unreadable), and how many counts are stored."""
-    header, stored = _judge_file(sample["matrix"], sample, findings, recover)
+def judge_matrix(
+    sample: dict, findings: Findings, recover: bool = False, layers: tuple[str, ...] = ()
+) -> tuple[MatrixHeader | None, int]:
+    """Names in the matrix of a library, or in both (None where unreadable), and how many counts are stored.
+
+    With `layers` these hold the counts, and the library needs no peaks.
+    """
+    header, stored = _judge_file(sample["matrix"], sample, findings, recover, layers)
     if sample.get("peak_matrix"):
         other, more = _judge_file(sample["peak_matrix"], sample, findings, recover)
         header, stored = _joined(header, other, sample, findings), stored + more
-    if header is not None:
+    if header is not None and not layers:
         header = _judge_modalities(header, sample, findings)
     return header, stored
 
@@ -65,7 +70,9 @@ def _judge_modalities(header: MatrixHeader, sample: dict, findings: Findings) ->
     return header
 
 
-def _judge_file(path, sample: dict, findings: Findings, recover: bool) -> tuple[MatrixHeader | None, int]:
+def _judge_file(
+    path, sample: dict, findings: Findings, recover: bool, layers: tuple[str, ...] = ()
+) -> tuple[MatrixHeader | None, int]:
     """Names in one file (None where unreadable), and how many counts it stores."""
     header, stored = None, 0
     with findings.reading("matrix.unreadable", path, FIX):
@@ -80,8 +87,12 @@ def _judge_file(path, sample: dict, findings: Findings, recover: bool) -> tuple[
     for kind, n in sorted(header.other.items()):
         findings.note("matrix.other_features", path, f"{n:,} features are of type '{kind}'", "They are left out")
     _judge_genomes(path, header.genomes, sample.get("genome"), findings)
+    if lacking := _lacking(path, layers):
+        fix = "Give an h5ad with layers spliced and unspliced, or set ingest/second_modality: accessibility"
+        findings.error("matrix.no_layer", path, f"has no layers {some(lacking)}", fix)
+        return header, 0
     with findings.reading("matrix.unreadable", path, FIX):
-        stored, values = sample_counts(path)
+        stored, values = sample_counts(path, tuple(f"layers/{layer}" for layer in layers))
         if header.barcodes and stored == 0:
             findings.error("matrix.no_counts", path, "the matrix holds no count", "Leave this library out")
     # Whether other values can be brought back to counts is seen when they are read.
@@ -99,13 +110,21 @@ def _judge_genomes(path, genomes: tuple[str, ...], chosen: str | None, findings:
         findings.error("matrix.several_genomes", path, message, fix)
 
 
-def sample_counts(path) -> tuple[int, np.ndarray]:
-    """How many counts a matrix stores, and some of them from places spread over the file."""
+def _lacking(path, layers: tuple[str, ...]) -> list[str]:
+    """Those layers that a matrix does not have; files other than h5ad have none."""
+    if not h5py.is_hdf5(path):
+        return list(layers)
+    with h5py.File(path) as file:
+        return [layer for layer in layers if f"layers/{layer}" not in file]
+
+
+def sample_counts(path, keys: tuple[str, ...] = ()) -> tuple[int, np.ndarray]:
+    """How many counts a matrix stores, and some of them from places spread over the file, or over its `keys`."""
     if Path(path).is_dir() or is_mtx(path):
         return _sample_mtx(find_mtx(path) or path)
     stored, parts = 0, []
     with h5py.File(path) as file:
-        for data in _count_arrays(file):
+        for data in _count_arrays(file, keys):
             stored += data.size
             flat = data if data.ndim == 1 else data[: max(1, SAMPLED_COUNTS // max(1, data.shape[1]))].ravel()
             step = max(1, len(flat) // SAMPLED_PLACES)
@@ -113,12 +132,14 @@ def sample_counts(path) -> tuple[int, np.ndarray]:
     return stored, np.concatenate(parts).astype(float) if parts else np.empty(0)
 
 
-def _count_arrays(file) -> list:
-    """Arrays of counts in a 10x h5 of either version, an h5ad or an h5mu."""
+def _count_arrays(file, keys: tuple[str, ...] = ()) -> list:
+    """Arrays of counts in a 10x h5 of either version, an h5ad (of its matrices `keys`, if given) or an h5mu."""
     groups = [file[f"mod/{name}"] for name in file["mod"]] if "mod" in file else [file]
     found = []
     for group in groups:
-        if key := next((key for key in ("layers/counts", "X") if key in group), None):
+        if keys:
+            matrices = [group[key] for key in keys]
+        elif key := next((key for key in ("layers/counts", "X") if key in group), None):
             matrices = [group[key]]
         else:
             matrices = [item for item in group.values() if isinstance(item, h5py.Group) and "indptr" in item]

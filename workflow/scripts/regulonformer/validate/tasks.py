@@ -64,9 +64,8 @@ def label_table(libraries: list[Library], findings: Findings) -> pd.DataFrame:
             # Labels that fit no barcode are a finding of their own.
             with suppress(InputError):
                 cells, _ = join_labels(cells, library.sample["labels"])
-        for path, own in library.own_labels:
-            with findings.reading("labels.conflict", path, "Rename the column of one of them"):
-                cells, _ = join_own_labels(cells, own, path)
+        with findings.reading("labels.conflict", library.sample["matrix"], "Rename the column of one of them"):
+            cells, _ = join_own_labels(cells, library.own_labels)
         parts.append(cells)
     return pd.concat(parts).fillna("") if parts else pd.DataFrame()
 
@@ -155,7 +154,7 @@ def _judge_groups(
     column, group = task["column"], splits["group"]
     labelled = cells[class_labels(cells, column) != ""]
     without = [library for library in libraries if library.name not in set(labelled["sample"])]
-    # Folds and transfer are planned by the sheet, before any labels file is read.
+    # Folds and transfer are planned by the sheet and by names of columns, before any label is read.
     expected = [library for library in libraries if may_have_label(library.sample, column)]
     empty = [library.name for library in without if library in expected]
     if without:
@@ -173,7 +172,8 @@ def _judge_groups(
     planned = min(splits["folds"], len({library.sample.get(group, "") for library in expected}))
     if 1 < len(groups) < planned:
         message = f"{planned} folds are planned, but labels of '{column}' are of {len(groups)} {group}s only"
-        fix = f"Empty the column labels of {some(empty)} in the sample sheet, or set splits/folds: {len(groups)}"
+        fix = f"Of {some(empty)}, empty the column labels of the sheet, or remove '{column}' from the table obs"
+        fix += f"; or set splits/folds: {len(groups)}"
         findings.error("tasks.few_groups", f"tasks/{name}", message, fix)
         return False
     if len(groups) == 1:

@@ -7,9 +7,10 @@ from regulonformer.report.tables.scores import score_table
 from regulonformer.report.words.names import slug
 
 READING = (
-    "All methods learned from libraries that are not scored here. R2 is the share of the spread of an embedding that "
-    "is predicted; the mean of the cell type is beside it, because a student may know no more than that. The model of "
-    "equal size has the same layers, and was trained for as many steps on RNA alone."
+    "All methods were fitted to libraries that are not scored here; peaks and prior are those of the run. R2 is the "
+    "share of the spread of an embedding that is predicted; the mean of the cell type is beside it, because a student "
+    "may know no more than that. The model of equal size has the same layers, and was trained for as many steps on RNA "
+    "alone."
 )
 
 

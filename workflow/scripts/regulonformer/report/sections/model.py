@@ -1,5 +1,6 @@
 """The section on the model: what it is made of, what it was trained on, and what training reached."""
 
+from regulonformer.io.curves import of_hidden_entries
 from regulonformer.report.blocks import Note, Section, Studio
 from regulonformer.report.evidence import Evidence
 from regulonformer.report.figures.pretraining import pretraining_curves, pretraining_floors
@@ -29,6 +30,7 @@ def model_section(evidence: Evidence, studio: Studio) -> Section:
         section.blocks.append(model_table(evidence.pretrain_config, evidence.pretrain_run))
     metrics = evidence.pretrain_metrics
     if metrics is not None and not metrics.empty:
+        metrics = of_hidden_entries(metrics)
         section.blocks += [
             studio.draw(
                 pretraining_curves(metrics),

@@ -10,8 +10,8 @@ from regulonformer.report.words.names import number
 SHOWN = 20
 READING = (
     "A change has no unit; what tells is how often random edits of the same kind do as much (p): in the same element, "
-    "and in elements of genes that are expressed alike. The larger of both is given. Variants off every window were "
-    "not tested."
+    "and in elements of genes that are expressed alike. The larger of those that are there is given: edits of most of "
+    "a window have the second alone. Variants off every window were not tested."
 )
 
 

@@ -44,7 +44,7 @@ def recipe_table(recipes: pd.DataFrame) -> Table:
 
 
 def gene_table(genes: pd.DataFrame, dataset: str) -> Table:
-    """Area under the ROC curve of every method on one gene task, and how much higher ours is.
+    """Area under the ROC curve of every method on one gene task, and how much higher than ours it is.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def gene_table(genes: pd.DataFrame, dataset: str) -> Table:
         Which task.
     """
     scores = genes[(genes["dataset"] == dataset) & (genes["seed"] == "all")]
-    heads = {"auroc": ("AUROC", True, 3), "gap_auroc": ("Ours less the method", None, 3)}
+    heads = {"auroc": ("AUROC", True, 3), "gap_auroc": ("Method less ours", None, 3)}
     name = dataset.split(": ", 1)[-1]
     caption = (
         f"Logistic regression on vectors; {scores['n_tested'].max():.0f} genes or pairs held out per division; "

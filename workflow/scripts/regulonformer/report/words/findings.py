@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from regulonformer.io.curves import of_hidden_entries
 from regulonformer.report.comparison import OUTCOMES as PAIRED
 from regulonformer.report.comparison import metrics_in_order
 from regulonformer.report.evidence import Evidence
@@ -144,6 +145,7 @@ def pretraining_gain(metrics: pd.DataFrame) -> dict[str, float]:
 
     The last validation counts; where `pretrain/patience` kept an earlier model, that one is better than this says.
     """
+    metrics = of_hidden_entries(metrics)
     held_out = metrics[metrics["split"] != "train"]
     last = (held_out if len(held_out) else metrics).sort_values("step").iloc[-1]
     gains = {}
