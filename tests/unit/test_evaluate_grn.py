@@ -190,7 +190,7 @@ def test_same_seed_same_bytes(world, judged):
 def test_fewer_than_fifty_cells_leave_distance_and_say_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         made = write_world(tmp_path, 40)
-    assert "40 cells" in caplog.text and "distance alone" in caplog.text
+    assert "40 paired cells" in caplog.text and "distance alone" in caplog.text
     scores = pd.read_csv(judge(tmp_path, made | resample(tmp_path, made, "few"), "grn")[0], sep="\t")
     links = "CRE-gene, simulated truth"
     assert (pd.read_parquet(made["links"])["p_value"] == 1).all()

@@ -101,7 +101,8 @@ def associate(pairs, beyond, data, peak_table, gc, settings) -> tuple[np.ndarray
         varies = peaks.any(axis=1)
         counts |= {"silent_peaks": int((~varies).sum()), "silent_genes": int((~genes.any(axis=1)).sum())}
     if len(cells) < MIN_CELLS or pairs.empty or not varies.any() or not genes.any():
-        logging.warning("%d paired cells, %s: links rest on distance alone, every p-value is 1", len(cells), counts)
+        told = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items())
+        logging.warning("%s: links rest on distance alone, every p-value is 1", told)
         pairs[["correlation", "z", "p_value", "fdr"]] = 0.0, 0.0, 1.0, 1.0
         return np.full(len(pairs), np.nan), {"null": counts | {"values": 0}}
 
