@@ -11,7 +11,7 @@ from regulonformer.corpus.vocabulary import read_vocabulary
 from regulonformer.io.store import read_parquet, write_json, write_tsv
 from regulonformer.log import rule_log
 from regulonformer.sequence.encoders import load_encoder
-from regulonformer.sequence.features import Genome, SequenceFeatures
+from regulonformer.sequence.features import Genome, encode_windows
 from regulonformer.sequence.windows import gene_windows
 
 
@@ -45,12 +45,10 @@ def main(*, encoder, fasta, elements, tss, vocabulary, settings, folder, genes, 
     used = np.unique(pairs["window"])
     windows = windows.iloc[used].reset_index(drop=True)
     pairs = pairs.assign(window=np.searchsorted(used, pairs["window"])).reset_index(drop=True)
-    sequences = Genome(fasta).windows(windows)
-    known = np.array([bool(sequence.strip(b"N")) for sequence in sequences])
-    vectors_XW = reader.encode(sequences) * known[:, None].astype(np.float32)
-    features = SequenceFeatures(windows.assign(has_bases=known), pairs, vectors_XW)
+    features = encode_windows(reader, Genome(fasta), windows, pairs)
     features.save(Path(folder))
 
+    known = features.windows["has_bases"].to_numpy()
     read = pairs[known[pairs["window"].to_numpy()]]
     counts = pd.crosstab(read["symbol"], read["kind"]).reindex(index=tokens["symbol"], columns=["tss", "element"])
     counts = counts.fillna(0).astype(int).rename(columns={"tss": "tss_windows", "element": "element_windows"})

@@ -10,7 +10,7 @@ from regulonformer.gene_names import GeneNames
 from regulonformer.io.store import read_mudata, read_parquet, read_tsv
 from regulonformer.prior.motifs import background, log_odds, map_motifs, read_jaspar
 from regulonformer.sequence.encoders import EmbeddedEncoder
-from regulonformer.sequence.features import Genome, SequenceFeatures
+from regulonformer.sequence.features import Genome, SequenceFeatures, encode_windows
 from regulonformer.sequence.groups import cell_groups
 from regulonformer.sequence.onehot import one_hot
 from regulonformer.sequence.sites import SITE_P_VALUE, find_sites
@@ -79,10 +79,7 @@ class World:
     def features(self, encoder) -> SequenceFeatures:
         """Windows of all genes with their vectors."""
         windows, pairs = gene_windows(self.elements, self.tss, encoder.window)
-        sequences = self.genome.windows(windows)
-        known = np.array([bool(sequence.strip(b"N")) for sequence in sequences])
-        vectors_XW = encoder.encode(sequences) * known[:, None].astype(np.float32)
-        return SequenceFeatures(windows.assign(has_bases=known), pairs, vectors_XW)
+        return encode_windows(encoder, self.genome, windows, pairs)
 
     def sites(self, features: SequenceFeatures) -> pd.DataFrame:
         """Sites of all motifs in the windows of genes, with their names."""

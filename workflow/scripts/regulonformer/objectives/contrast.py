@@ -8,17 +8,17 @@ and of about the same depth, or library and depth would be what is learned.
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regulonformer.errors import InputError, refuse_unknown_keys
+from regulonformer.errors import InputError
 from regulonformer.model.batch import CellBatch
 from regulonformer.objectives.base import Objective
-from regulonformer.objectives.masked import MaskedCells, MaskedConfig, MaskedModelling
+from regulonformer.objectives.masked import MaskedCells, MaskedConfig, MaskedModelling, split_settings
 from regulonformer.objectives.terms import LossTerms
 from regulonformer.objectives.views import rank_view, split_counts
 
@@ -65,9 +65,7 @@ class ContrastConfig:
         InputError
             If a key is unknown or a value out of range.
         """
-        own, masked = ([item.name for item in fields(kind)] for kind in (cls, MaskedConfig))
-        refuse_unknown_keys(values, own + masked, "objective")
-        config = cls(**{name: values[name] for name in own if name in values})
+        config, masked = split_settings(cls, values)
         if not 0 <= config.momentum < 1:
             raise InputError("objective.momentum", f"{config.momentum} is out of range", "Use a value in [0, 1)")
         for name, value, is_share in (
@@ -79,7 +77,7 @@ class ContrastConfig:
                 raise InputError(f"objective.{name}", f"{value} is out of range", "Use a share; near_share is below 1")
         if config.temperature <= 0 or config.queue < 1:
             raise InputError("objective.temperature, objective.queue", "not above 0", "Use positive values")
-        return config, MaskedConfig.from_dict({name: values[name] for name in masked if name in values})
+        return config, masked
 
 
 class TwoViews(NamedTuple):

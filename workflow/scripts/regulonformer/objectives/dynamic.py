@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from regulonformer.errors import InputError
 from regulonformer.model.dynamic import Adapter, DynamicVectors
 from regulonformer.model.encoder import Regulonformer
-from regulonformer.objectives.masked import MaskedConfig, MaskedModelling
+from regulonformer.objectives.masked import MaskedConfig, MaskedModelling, split_settings
 
 TRAIN = ("adapter", "all")
 # Warm start: steps at most, and genes held out to stop at the best one.
@@ -47,11 +47,10 @@ class DynamicConfig:
         InputError
             If a key or what to train is unknown.
         """
-        own = {item.name for item in fields(cls)} & values.keys()
-        config = cls(**{key: values[key] for key in own})
+        config, masked = split_settings(cls, values)
         if config.train not in TRAIN:
             raise InputError("objective.train", f"unknown {config.train!r}", f"Known are {', '.join(TRAIN)}")
-        return config, MaskedConfig.from_dict({key: value for key, value in values.items() if key not in own})
+        return config, masked
 
 
 class DynamicTokens(MaskedModelling):

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regulonformer.errors import InputError, refuse_unknown_keys
+from regulonformer.errors import InputError
 from regulonformer.model.batch import CellBatch
 from regulonformer.objectives.base import Objective
 from regulonformer.objectives.distill import Distillation
-from regulonformer.objectives.masked import MaskedCells, MaskedConfig, MaskedModelling
+from regulonformer.objectives.masked import MaskedCells, MaskedConfig, MaskedModelling, split_settings
 from regulonformer.objectives.terms import LossTerms
 
 # Leading components of each modality in which cells are near each other; later ones are mostly noise.
@@ -50,14 +50,12 @@ class FusionConfig:
         InputError
             If a key is unknown or a value out of range.
         """
-        own, masked = ([item.name for item in fields(kind)] for kind in (cls, MaskedConfig))
-        refuse_unknown_keys(values, own + masked, "objective")
-        config = cls(**{name: values[name] for name in own if name in values})
+        config, masked = split_settings(cls, values)
         if len(config.stages) != 3 or min(config.stages) <= 0 or abs(sum(config.stages) - 1) > 1e-6:
             raise InputError("objective.stages", f"{list(config.stages)} are no shares", "Give three that add up to 1")
         if not 0 <= config.random_share <= 1:
             raise InputError("objective.random_share", f"{config.random_share} is no share", "Use a value in [0, 1]")
-        return config, MaskedConfig.from_dict({name: values[name] for name in masked if name in values})
+        return config, masked
 
 
 class Staged(Objective):

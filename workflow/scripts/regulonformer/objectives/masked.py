@@ -61,6 +61,20 @@ class MaskedConfig:
         return config
 
 
+def split_settings(kind: type, values: dict) -> tuple:
+    """Divide a block of settings between a dataclass of an objective and the `MaskedConfig` that stands beside it.
+
+    Raises
+    ------
+    InputError
+        If a key is in neither, or a value of masked modelling out of range.
+    """
+    own, masked = ([item.name for item in fields(part)] for part in (kind, MaskedConfig))
+    refuse_unknown_keys(values, own + masked, "objective")
+    config = kind(**{name: values[name] for name in own if name in values})
+    return config, MaskedConfig.from_dict({name: values[name] for name in masked if name in values})
+
+
 class MaskedCells(NamedTuple):
     """A masked batch, and what its parts need to know of the whole.
 

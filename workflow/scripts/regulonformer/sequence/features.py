@@ -101,3 +101,11 @@ class SequenceFeatures:
         with np.load(folder / VECTORS) as stored:
             vectors_XW = stored["vectors"]
         return cls(read_parquet(folder / WINDOWS), read_parquet(folder / PAIRS), vectors_XW)
+
+
+def encode_windows(encoder, genome: Genome, windows: pd.DataFrame, pairs: pd.DataFrame) -> SequenceFeatures:
+    """Read windows with a sequence encoder; those without a known base get zeros."""
+    sequences = genome.windows(windows)
+    known = np.array([bool(sequence.strip(b"N")) for sequence in sequences])
+    vectors_XW = encoder.encode(sequences) * known[:, None].astype(np.float32)
+    return SequenceFeatures(windows.assign(has_bases=known), pairs, vectors_XW)
