@@ -103,7 +103,7 @@ def measure(task: str, precision: str, repetitions: int, sizes: dict) -> dict:
 
     from regulonformer.model.allocator import keep_freed_memory
     from regulonformer.model.precision import uses_bf16
-    from regulonformer.training.loop import decayed_groups
+    from regulonformer.training.step import decayed_groups
 
     torch.set_num_threads(THREADS)
     keep_freed_memory()  # as training and embedding do

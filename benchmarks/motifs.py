@@ -27,7 +27,8 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
-from regulonformer.prior import motifs as scanning  # noqa: E402
+from regulonformer.prior import motif_scan, motif_scores, peak_sequences  # noqa: E402
+from regulonformer.prior.motifs import BASES, Motif, read_jaspar  # noqa: E402
 
 THREADS, P_VALUE, RELEASE = 2, 1e-4, "JASPAR2024"
 CHROMOSOMES, PEAK_WIDTH, SPACING = 20, 501, 1000
@@ -68,8 +69,8 @@ def timed(function, *arguments) -> tuple[object, dict]:
 
 def scan(fasta: Path, motifs: list, peaks: pd.DataFrame):
     """Ours: read the sequences of peaks and scan them."""
-    sequences, _ = scanning.read_sequences(fasta, peaks)
-    return scanning.scan(motifs, sequences, peaks.index.astype(str), P_VALUE, THREADS)
+    sequences, _ = peak_sequences.read_sequences(fasta, peaks)
+    return motif_scan.scan(motifs, sequences, peaks.index.astype(str), P_VALUE, THREADS)
 
 
 def write_tasks(folder: Path, motifs: list, sequences: list[bytes]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -78,18 +79,18 @@ def write_tasks(folder: Path, motifs: list, sequences: list[bytes]) -> list[tupl
     Returns the peaks of every group, and which motifs are wide enough to reach the p-value there.
     """
     groups, own, given = [], [], []
-    for members in scanning.gc_groups(sequences):
-        composition = scanning.background([sequences[i] for i in members])
-        bases = [composition[base] for base in scanning.BASES]
+    for members in motif_scan.gc_groups(sequences):
+        composition = motif_scores.background([sequences[i] for i in members])
+        bases = [composition[base] for base in BASES]
         own.append({"composition": bases, "sequences": [sequences[i].decode() for i in members]})
-        matrices = [scanning.log_odds(motif.counts, composition).tolist() for motif in motifs]
+        matrices = [motif_scores.log_odds(motif.counts, composition).tolist() for motif in motifs]
         # Between two possible scores, so that it does not matter whether a score equal to the threshold counts.
-        cutoffs = np.array([scanning.Scorer(motif, composition, P_VALUE).cutoff for motif in motifs])
+        cutoffs = np.array([motif_scores.Scorer(motif, composition, P_VALUE).cutoff for motif in motifs])
         groups.append((members, np.isfinite(cutoffs)))
-        cutoffs = np.minimum(cutoffs, OUT_OF_REACH) - scanning.STEP / 2
+        cutoffs = np.minimum(cutoffs, OUT_OF_REACH) - motif_scores.STEP / 2
         given.append(own[-1] | {"matrices": matrices, "cutoffs": cutoffs.tolist()})
     task = {"motifs": [motif.counts.tolist() for motif in motifs], "p_value": P_VALUE}
-    task["pseudocount"] = scanning.PSEUDOCOUNT
+    task["pseudocount"] = motif_scores.PSEUDOCOUNT
     for name, parts in (("own", own), ("given", given)):
         (folder / f"{name}.json").write_text(json.dumps(task | {"groups": parts}))
     return groups
@@ -121,12 +122,12 @@ def compare(options, folder: Path) -> tuple[dict, dict]:
     fasta = folder / "genome.fa"
     peaks = write_genome(fasta, options.peaks)
     # Every matrix is its own gene: hits are compared, and counted, per matrix.
-    read = scanning.read_jaspar(RELEASE)
-    motifs = [scanning.Motif(m.matrix_id, m.name, m.counts, (m.matrix_id,)) for m in read]
+    read = read_jaspar(RELEASE)
+    motifs = [Motif(m.matrix_id, m.name, m.counts, (m.matrix_id,)) for m in read]
     figures = {"ours, all": {"peaks": options.peaks} | timed(scan, fasta, motifs, peaks)[1]}
     chosen = np.random.default_rng(1).choice(len(peaks), min(options.sample, len(peaks)), replace=False)
     sample = peaks.iloc[np.sort(chosen)].reset_index(drop=True)
-    sequences, _ = scanning.read_sequences(fasta, sample)
+    sequences, _ = peak_sequences.read_sequences(fasta, sample)
     groups = write_tasks(folder, motifs, sequences)
     hits, figures["ours"] = timed(scan, fasta, motifs, sample)
     moods = run_peer(options.peer, "moods", folder / "own.json")

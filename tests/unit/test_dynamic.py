@@ -112,6 +112,33 @@ def test_what_is_trained(trained, batch, train):
     assert (moved == adapter) == (train == "adapter")
 
 
+def test_lora_changes_the_encoder_by_low_rank_matrices_alone_and_leaves_its_layers(trained, batch):
+    model = deepcopy(trained)
+    objective = make_objective({"name": "dynamic", "train": "adapter+lora", "lora_rank": 2}, N_GENES)
+    before, shown = {name: value.clone() for name, value in model.state_dict().items()}, model(batch).cell_BD
+    objective.extend(model, seed=0)
+    torch.testing.assert_close(model(batch).cell_BD, shown)
+    extended = {name: value.clone() for name, value in model.state_dict().items()}
+    chosen = {id(parameter) for parameter in objective.trains(model)}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
+    optimiser = torch.optim.AdamW(objective.trains(model), lr=1e-2)
+    for step in range(2):  # A has a gradient only when B is no longer zero
+        optimiser.zero_grad()
+        objective(model, batch, torch.Generator().manual_seed(step)).loss.backward()
+        optimiser.step()
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, extended[name])}
+    lora = {name for name in moved if "lora_" in name}
+    assert lora == {name for name in extended if "lora_" in name} and len(lora) == 2 * 6 * 2
+    assert moved - lora and all(name.startswith("embedding.gene_vectors.adapter.") for name in moved - lora)
+    learned = model(batch).cell_BD
+    objective.fold(model)
+    torch.testing.assert_close(model(batch).cell_BD, learned, atol=1e-5, rtol=1e-4)
+    assert model.state_dict().keys() == before.keys()
+    change = model.state_dict()["layers.0.fc1.weight"] - before["layers.0.fc1.weight"]
+    assert torch.linalg.matrix_rank(change, atol=1e-5) == 2
+
+
 def test_static_twin_trains_its_table_in_the_adapters_place(batch):
     model = make_model()
     objective = make_objective({"name": "dynamic"}, N_GENES)

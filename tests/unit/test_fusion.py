@@ -23,7 +23,9 @@ from regulonformer.objectives.distill import PENALTY
 from regulonformer.pretrained import load_model, save_model
 from regulonformer.training.checkpoint import Checkpoint
 from regulonformer.training.launch import launch
-from regulonformer.training.loop import Trainer, TrainSettings, train
+from regulonformer.training.loop import Trainer
+from regulonformer.training.settings import TrainSettings
+from regulonformer.training.train import train
 
 N_CELLS, N_GENES, WIDTH = 61, 40, 16
 TRAINING, VALIDATION = np.arange(50), np.arange(50, N_CELLS)

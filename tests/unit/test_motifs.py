@@ -1,5 +1,6 @@
 """Motifs: what maps to which gene, and which sites are found."""
 
+import lightmotif
 import numpy as np
 import pandas as pd
 import pysam
@@ -11,7 +12,7 @@ import scan_motifs
 from regulonformer.errors import InputError
 from regulonformer.gene_names import GeneNames
 from regulonformer.io.store import write_mudata
-from regulonformer.prior import motifs
+from regulonformer.prior import motif_hits, motif_scan, motif_scores, motifs, peak_sequences
 
 SITE = "GATTACAGGC"
 REVERSE = "GCCTGTAATC"
@@ -37,7 +38,7 @@ def write_genome(folder, chromosomes):
 def test_planted_site_is_found_on_both_strands_and_nowhere_else():
     filler = "T" * 20 + "C" * 20
     sequences = [(filler + SITE + filler), (filler + REVERSE + filler), filler * 2]
-    hits = motifs.scan([sharp_motif()], [s.encode() for s in sequences], ["a", "b", "c"], 1e-5)
+    hits = motif_scan.scan([sharp_motif()], [s.encode() for s in sequences], ["a", "b", "c"], 1e-5)
     found = hits.scores.toarray()[0]
     assert found[0] > 5 and found[0] == found[1] and found[2] == 0
     assert hits.counts["tf_peak_pairs"] == 2
@@ -46,7 +47,7 @@ def test_planted_site_is_found_on_both_strands_and_nowhere_else():
 def test_a_site_never_crosses_peaks_or_holds_an_n():
     halves = [b"C" * 30 + SITE[:5].encode(), SITE[5:].encode() + b"C" * 30]
     broken = b"C" * 30 + SITE.replace("T", "N", 1).encode() + b"C" * 30
-    hits = motifs.scan([sharp_motif()], [*halves, broken, b"", b"NNNN"], list("abcde"), 1e-5)
+    hits = motif_scan.scan([sharp_motif()], [*halves, broken, b"", b"NNNN"], list("abcde"), 1e-5)
     assert hits.scores.nnz == 0
 
 
@@ -55,22 +56,22 @@ def test_number_of_chance_hits_is_what_the_p_value_says():
     chances = [0.35, 0.15, 0.15, 0.35]
     sequences = [rng.choice(np.frombuffer(b"ACGT", np.uint8), 500, p=chances).tobytes() for _ in range(2000)]
     counts = rng.integers(1, 60, (4, 12)).astype(float)
-    scorer = motifs.Scorer(motifs.Motif("R1", "R", counts, ("R",)), motifs.background(sequences), 1e-3)
+    scorer = motif_scores.Scorer(motifs.Motif("R1", "R", counts, ("R",)), motif_scores.background(sequences), 1e-3)
     text = b"N".join(sequences).decode()
-    positions, _ = scorer.sites(motifs.lightmotif.stripe(text))
+    positions, _ = scorer.sites(lightmotif.stripe(text))
     expected = 2 * 2000 * (500 - 11) * scorer.tail[scorer.tail <= 1e-3][0]
     assert abs(len(positions) - expected) < 6 * np.sqrt(expected)
 
 
 def test_p_values_equal_enumeration_under_uneven_composition():
     composition = {"A": 0.4, "C": 0.1, "G": 0.1, "T": 0.4, "N": 0.0}
-    weights = motifs.log_odds(np.array([[5, 0, 2], [1, 9, 2], [1, 1, 2], [3, 0, 4.0]]), composition)
-    lowest, tail = motifs.score_tail(weights, composition)
+    weights = motif_scores.log_odds(np.array([[5, 0, 2], [1, 9, 2], [1, 1, 2], [3, 0, 4.0]]), composition)
+    lowest, tail = motif_scores.score_tail(weights, composition)
     chance = np.array([0.4, 0.1, 0.1, 0.4])
     words = np.array(np.meshgrid(*[range(4)] * 3)).reshape(3, -1)
     scores, p = weights[words, np.arange(3)[:, None]].sum(axis=0), chance[words].prod(axis=0)
     for score in np.unique(scores):
-        index = round((score - lowest) / motifs.STEP)
+        index = round((score - lowest) / motif_scores.STEP)
         assert tail[index] == pytest.approx(p[scores >= score - 1e-9].sum())
 
 
@@ -78,14 +79,14 @@ def test_threads_and_blocks_do_not_change_hits(monkeypatch):
     rng = np.random.default_rng(1)
     sequences = [rng.choice(np.frombuffer(b"ACGT", np.uint8), 300).tobytes() for _ in range(60)]
     some = [sharp_motif(), motifs.Motif("R1", "R", rng.integers(0, 60, (4, 9)).astype(float), ("R", "TF1"))]
-    whole = motifs.scan(some, sequences, range(60), 1e-3)
-    monkeypatch.setattr(motifs, "BLOCK_BASES", 2000)
-    parts = motifs.scan(some, sequences, range(60), 1e-3, threads=2)
+    whole = motif_scan.scan(some, sequences, range(60), 1e-3)
+    monkeypatch.setattr(motif_scan, "BLOCK_BASES", 2000)
+    parts = motif_scan.scan(some, sequences, range(60), 1e-3, threads=2)
     assert (whole.scores != parts.scores).nnz == 0 and whole.scores.nnz > 0
 
 
 def test_a_motif_too_short_for_the_threshold_is_counted():
-    hits = motifs.scan([sharp_motif("GATT")], [b"GATTGATT" * 10], ["a"], 1e-4)
+    hits = motif_scan.scan([sharp_motif("GATT")], [b"GATTGATT" * 10], ["a"], 1e-4)
     assert (
         hits.scores.nnz == 0
         and hits.counts["motifs_too_short_for_p_value"] == 1
@@ -110,11 +111,11 @@ def test_jaspar_is_read_offline_and_an_unknown_release_is_named():
 def test_sequences_count_what_lies_outside(tmp_path):
     fasta = write_genome(tmp_path, {"chr1": "acgtRN" * 10, "chr2": "N" * 50})
     rows = [("chr1", 0, 6), ("chr1", 54, 70), ("chr2", 0, 10), ("chr9", 0, 10), ("chr1", 90, 99)]
-    sequences, counts = motifs.read_sequences(fasta, pd.DataFrame(rows, columns=["chrom", "start", "end"]))
+    sequences, counts = peak_sequences.read_sequences(fasta, pd.DataFrame(rows, columns=["chrom", "start", "end"]))
     assert sequences[:2] == [b"ACGTNN", b"ACGTNN"] and sequences[3:] == [b"", b""]
     assert counts == {"peaks_without_chromosome": 1, "peaks_beyond_chromosome": 2, "peaks_without_bases": 3}
     with pytest.raises(InputError, match="genome.fa: no peak has sequence.*peaks on 1; genome has chr1"):
-        motifs.read_sequences(fasta, pd.DataFrame({"chrom": ["1"], "start": [0], "end": [9]}))
+        peak_sequences.read_sequences(fasta, pd.DataFrame({"chrom": ["1"], "start": [0], "end": [9]}))
 
 
 def test_script_writes_the_same_bytes_twice(tmp_path):
@@ -137,7 +138,7 @@ def test_script_writes_the_same_bytes_twice(tmp_path):
             threads=2,
         )
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
-    hits = motifs.read_hits(tmp_path / "one.npz")
+    hits = motif_hits.read_hits(tmp_path / "one.npz")
     assert list(hits.tfs) == ["Ctcf"] and list(hits.peaks) == ["chr1-200-400", "chr1-600-800"]
     assert hits.scores.toarray()[0, 0] > 6 and hits.scores.toarray()[0, 1] == 0
     assert hits.counts["motifs"] == len(matrix) and len(hits.unmapped) > 700
@@ -183,8 +184,8 @@ def test_sites_equal_those_of_a_plain_scan_in_full_precision(gc):
     composition = {"A": (1 - gc) / 2, "C": gc / 2, "G": gc / 2, "T": (1 - gc) / 2, "N": 0.0}
     sequence = "".join(rng.choice(list("ACGT"), 4000, p=base_shares(composition)[:, 0]))
     motif = motifs.Motif("R1", "R", rng.integers(0, 40, (4, 7)).astype(float), ("R",))
-    scorer = motifs.Scorer(motif, composition, 1e-2)
-    positions, strength = scorer.sites(motifs.lightmotif.stripe(sequence))
+    scorer = motif_scores.Scorer(motif, composition, 1e-2)
+    positions, strength = scorer.sites(lightmotif.stripe(sequence))
     expected = plain_scan(motif, sequence, composition, 1e-2)
     counts = pd.Series([start for _, start in expected]).value_counts()
     assert pd.Series(positions).value_counts().sub(counts, fill_value=0).abs().sum() <= 0.02 * len(expected)
@@ -196,7 +197,7 @@ def test_sites_equal_those_of_a_plain_scan_in_full_precision(gc):
 
 def test_sites_are_judged_among_peaks_of_similar_gc(monkeypatch):
     """In GC-rich peaks a GC-rich site is less of a surprise than elsewhere."""
-    monkeypatch.setattr(motifs, "BASES_PER_GROUP", 20_000)
+    monkeypatch.setattr(motif_scan, "BASES_PER_GROUP", 20_000)
     rng = np.random.default_rng(4)
     gc_rich_site = "GCCGCGGCCG"
     sequences = []
@@ -204,18 +205,18 @@ def test_sites_are_judged_among_peaks_of_similar_gc(monkeypatch):
         shares = [(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2]
         sequences += ["".join(rng.choice(list("ACGT"), 500, p=shares)) + gc_rich_site for _ in range(50)]
     encoded = [sequence.encode() for sequence in sequences]
-    groups = motifs.gc_groups(encoded)
+    groups = motif_scan.gc_groups(encoded)
     assert sorted(np.concatenate(groups).tolist()) == list(range(100)) and set(groups[0]) == set(range(50))
-    found = motifs.scan([sharp_motif(gc_rich_site)], encoded, range(100), 1e-3).scores.toarray()[0]
+    found = motif_scan.scan([sharp_motif(gc_rich_site)], encoded, range(100), 1e-3).scores.toarray()[0]
     assert found[:50].min() > found[50:].max() + 2
-    monkeypatch.setattr(motifs, "BASES_PER_GROUP", 1e9)
-    alike = motifs.scan([sharp_motif(gc_rich_site)], encoded, range(100), 1e-3).scores.toarray()[0]
+    monkeypatch.setattr(motif_scan, "BASES_PER_GROUP", 1e9)
+    alike = motif_scan.scan([sharp_motif(gc_rich_site)], encoded, range(100), 1e-3).scores.toarray()[0]
     assert np.ptp(alike) < 0.5
 
 
 def test_any_gc_content_gives_frequencies_that_can_be_scanned():
     for n in range(1, 60):
-        motifs.Scorer(sharp_motif(), motifs.background([b"G" * n + b"A" * 37]), 1e-4)
+        motif_scores.Scorer(sharp_motif(), motif_scores.background([b"G" * n + b"A" * 37]), 1e-4)
 
 
 MEME = """MEME version 4
@@ -268,5 +269,5 @@ def test_script_scans_motifs_of_a_file(tmp_path):
         settings={"jaspar_release": "JASPAR2024", "motif_p_value": 1e-5},
         output=tmp_path / "hits.npz",
     )
-    hits = motifs.read_hits(tmp_path / "hits.npz")
+    hits = motif_hits.read_hits(tmp_path / "hits.npz")
     assert list(hits.tfs) == ["Mytf"] and hits.unmapped == ["STRANGER"] and hits.scores.nnz == 1

@@ -19,7 +19,9 @@ from regulonformer.model.precision import has_bf16
 from regulonformer.objectives import make_objective
 from regulonformer.training.checkpoint import Checkpoint
 from regulonformer.training.launch import launch
-from regulonformer.training.loop import TrainSettings, cut, train
+from regulonformer.training.settings import TrainSettings
+from regulonformer.training.step import cut
+from regulonformer.training.train import train
 
 N_CELLS, N_GENES = 61, 40
 TRAINING, VALIDATION = np.arange(50), np.arange(50, N_CELLS)

@@ -12,7 +12,7 @@ from scipy import sparse
 import build_regulons
 from regulonformer.errors import InputError
 from regulonformer.io.store import read_json, write_mudata, write_parquet
-from regulonformer.prior import motifs, network, regulons
+from regulonformer.prior import motif_hits, network, regulons
 
 SETTINGS = {
     "min_link_score": 0.05,
@@ -59,14 +59,14 @@ def write_world(folder, n_cells=600, seed=0):
     strong = ["Tf1", "Up1", "Up2", "Down1", "Down2"]
     sites = sparse.lil_matrix((1, len(peaks)))
     sites[0, [GENES.index(gene) for gene in strong] + [len(GENES)]] = 9.0
-    hits = motifs.MotifHits(
+    hits = motif_hits.MotifHits(
         sparse.csr_matrix(sites),
         np.array(["Tf1"], object),
         np.array(peaks, object),
         np.array(["MA1"], object),
         {"motifs": 1},
     )
-    motifs.write_hits(hits, folder / "hits.npz")
+    motif_hits.write_hits(hits, folder / "hits.npz")
     return folder
 
 
@@ -257,10 +257,10 @@ def test_a_network_of_numbers_is_named(tmp_path):
 
 
 def test_a_scan_of_other_peaks_is_named(inputs):
-    other = motifs.MotifHits(
+    other = motif_hits.MotifHits(
         sparse.csr_matrix(np.ones((1, 1))), *(np.array([name], object) for name in ("Tf1", "chr5-1-9", "MA1")), {}
     )
-    motifs.write_hits(other, inputs / "other.npz")
+    motif_hits.write_hits(other, inputs / "other.npz")
     with pytest.raises(InputError, match=r"other.npz: none of its peaks \(like chr5-1-9\) is linked"):
         build(inputs, motif_hits=inputs / "other.npz")
 

@@ -19,8 +19,9 @@ from regulonformer.errors import InputError
 from regulonformer.io.store import read_json, write_parquet, write_tsv
 from regulonformer.pretrained import load_model
 from regulonformer.training.checkpoint import Checkpoint
-from regulonformer.training.loop import Trainer, decayed_groups
+from regulonformer.training.loop import Trainer
 from regulonformer.training.schedule import warmup_cosine
+from regulonformer.training.step import decayed_groups
 
 N_CELLS, N_GENES = 90, 40
 SETTINGS = {
@@ -143,12 +144,14 @@ def test_same_seed_same_bytes(world, finished, tmp_path):
 
 # Validated each step and, by decree, best after the first: it is killed while it waits, and stops at step 9.
 STOPPED = {"steps": 40, "validate_steps": 1, "patience": 8, "accumulate": 3}
+LORA = {"name": "dynamic", "train": "adapter+lora"}
+WITH_LORA = {"recipe_settings": SETTINGS["recipe_settings"] | {"objective": LORA}}
 
 
-@pytest.mark.parametrize("changes", [{}, STOPPED], ids=["plain", "parts and patience"])
+@pytest.mark.parametrize("changes", [{}, STOPPED, WITH_LORA], ids=["plain", "parts and patience", "LoRA"])
 def test_killed_run_ends_with_the_same_bytes(world, tmp_path, monkeypatch, changes):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    if changes:
+    if "patience" in changes:
         worse = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
         monkeypatch.setattr(Trainer, "validate", lambda self: torch.ones(3, 2) + worse * self.step)
     pretrain(world, whole, **changes)
@@ -158,14 +161,21 @@ def test_killed_run_ends_with_the_same_bytes(world, tmp_path, monkeypatch, chang
     assert len(list((resumed / "checkpoints").glob("tiny_*/state.pt"))) == 1
     assert not (resumed / "model.safetensors").exists()
 
+    [state] = (resumed / "checkpoints").glob("tiny_*/state.pt")
+    saved = torch.load(state, weights_only=True)
+    assert 0 < saved["wall_seconds"] < 100
+    torch.save(saved | {"wall_seconds": 1000.0}, state)
+
     taken = []
     with pytest.MonkeyPatch.context() as patch:
         take_step = Trainer._take_step
         patch.setattr(Trainer, "_take_step", lambda self, *batch: taken.append(self.step) or take_step(self, *batch))
         pretrain(world, resumed, **changes)
     assert taken[0] == 5, "from the checkpoint on, not from the start"
-    assert taken[-1] == read_json(whole / "run.json")["steps_taken"] - 1 == (8 if changes else 11)
+    assert taken[-1] == read_json(whole / "run.json")["steps_taken"] - 1 == (8 if "patience" in changes else 11)
     assert_same_run(resumed, whole)
+    load_model(resumed)  # what training alone had is folded in
+    assert 1000 < read_json(resumed / "run.json")["wall_seconds"] < 1100, "the killed process took its time too"
 
 
 def test_other_settings_or_code_do_not_take_up_a_checkpoint(world, tmp_path, monkeypatch):
@@ -235,7 +245,7 @@ def test_run_that_was_killed_after_its_last_step_has_no_speed(world, finished, t
 def test_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path / "run")
     checkpoint.save({"step": 1})
-    monkeypatch.setattr(torch, "save", lambda state, handle: (handle.write(b"half"), 1 / 0))
+    monkeypatch.setattr(torch, "save", lambda saved, handle: (handle.write(b"half"), 1 / 0))
     with pytest.raises(ZeroDivisionError):
         checkpoint.save({"step": 2})
     assert checkpoint.load() == {"step": 1}

@@ -26,7 +26,8 @@ from regulonformer.evaluate.metrics import COLUMNS
 from regulonformer.io.store import read_parquet, write_tsv
 from regulonformer.log import rule_log
 from regulonformer.objectives import make_objective
-from regulonformer.training.loop import Trainer, TrainSettings
+from regulonformer.training.loop import Trainer
+from regulonformer.training.settings import TrainSettings
 from regulonformer.training.start import build_model
 
 # Cells whose attention is averaged, at most.

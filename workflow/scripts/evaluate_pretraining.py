@@ -10,16 +10,11 @@ from threadpoolctl import threadpool_limits
 
 from regulonformer.corpus.sampler import hold_out
 from regulonformer.corpus.shards import Corpus
+from regulonformer.evaluate.bootstrap import bootstrap_losses
+from regulonformer.evaluate.count_predictors import PREDICTORS, Profile
+from regulonformer.evaluate.masked_cells import masked_batches, masked_data
 from regulonformer.evaluate.metrics import COLUMNS
-from regulonformer.evaluate.pretraining import (
-    PREDICTORS,
-    Profile,
-    bootstrap_losses,
-    masked_batches,
-    masked_data,
-    model_sums,
-    predictor_sums,
-)
+from regulonformer.evaluate.pretraining import model_sums, predictor_sums
 from regulonformer.io.store import write_tsv
 from regulonformer.log import rule_log
 from regulonformer.model.batch import MODALITIES

@@ -24,9 +24,10 @@ from regulonformer.pretrained import check_regulons, save_model
 from regulonformer.training.checkpoint import Checkpoint
 from regulonformer.training.devices import granted_device
 from regulonformer.training.launch import launch
-from regulonformer.training.loop import TrainSettings, train
+from regulonformer.training.settings import TrainSettings
 from regulonformer.training.stages import plan_stages
 from regulonformer.training.start import build_model, files_of, take_up
+from regulonformer.training.train import train
 
 
 def main(
@@ -92,7 +93,7 @@ def main(
     logging.info("training on %s, %d process(es), %d thread(s)", device, processes, threads)
     # What rounds sums in another way gives other bytes.
     arithmetic = [torch.__version__, device, processes, threads, uses_bf16(settings["precision"], device != "cpu")]
-    checkpoint = _checkpoint(Path(checkpoints), settings, arithmetic, inputs)
+    checkpoint = _checkpoint(Path(checkpoints), settings, arithmetic, inputs, started)
     done = launch(
         train,
         processes,
@@ -125,17 +126,18 @@ def main(
         "processes": processes,
         "compile": settings["compile"],
     }
+    started -= done["earlier_seconds"]
     write_run_record(run, config=settings, seed=settings["seed"], inputs=inputs, started=started, extra=record)
     write_card(folder)
     checkpoint.remove()
 
 
-def _checkpoint(folder: Path, settings: dict, arithmetic: list, inputs: list) -> Checkpoint:
+def _checkpoint(folder: Path, settings: dict, arithmetic: list, inputs: list, started: float) -> Checkpoint:
     """Checkpoint of this run: a state of other settings, arithmetic, inputs or code is not taken up, but named."""
     scripts = Path(regulonformer.__file__).parents[1]
     code = [scripts / "pretrain_model.py", *modules_of(scripts / "pretrain_model.py", scripts)]
     identity = dumps([settings, arithmetic, [file_hash(file) for file in inputs + code]], sort_keys=True)
-    checkpoint = Checkpoint(folder / f"{settings['recipe']}_{sha256(identity.encode()).hexdigest()[:16]}")
+    checkpoint = Checkpoint(folder / f"{settings['recipe']}_{sha256(identity.encode()).hexdigest()[:16]}", started)
     for other in sorted(folder.glob(f"{settings['recipe']}_{'[0-9a-f]' * 16}")):
         if other != checkpoint.folder:
             logging.info("not taken up: %s, of other settings, inputs, code, torch, device or threads", other)

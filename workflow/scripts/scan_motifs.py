@@ -8,7 +8,10 @@ from regulonformer.io.gene_lists import read_aliases
 from regulonformer.io.peaks import peak_names, read_bed
 from regulonformer.io.store import read_mudata
 from regulonformer.log import rule_log
-from regulonformer.prior.motifs import map_motifs, read_jaspar, read_motifs, read_sequences, scan, write_hits
+from regulonformer.prior.motif_hits import write_hits
+from regulonformer.prior.motif_scan import scan
+from regulonformer.prior.motifs import map_motifs, read_jaspar, read_motifs
+from regulonformer.prior.peak_sequences import read_sequences
 
 
 def main(*, peaks, fasta, multiome, settings, output, motifs=None, aliases=None, threads=1):

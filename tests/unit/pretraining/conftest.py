@@ -14,7 +14,8 @@ from regulonformer.corpus.shards import Corpus, write_counts
 from regulonformer.io.store import write_parquet, write_tsv
 from regulonformer.objectives import make_objective
 from regulonformer.pretrained import save_model
-from regulonformer.training.loop import Trainer, TrainSettings
+from regulonformer.training.loop import Trainer
+from regulonformer.training.settings import TrainSettings
 
 sys.path.append(str(Path(__file__).parent))
 

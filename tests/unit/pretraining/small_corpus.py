@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from regulonformer.evaluate import pretraining as floors
 from regulonformer.evaluate.ablation import (
     variant_edges,
 )
+from regulonformer.evaluate.count_predictors import Profile
+from regulonformer.evaluate.masked_cells import masked_batches
 from regulonformer.objectives import make_objective
 from regulonformer.training.loop import VALIDATION_STREAM
 from regulonformer.training.start import build_model
@@ -40,12 +41,12 @@ def start(corpus, regulons, held, variant="prior"):
 def hidden(corpus, cells):
     """Some cells, masked, as batches."""
     objective = make_objective(PRETRAIN["recipe_settings"]["objective"], N_GENES)
-    return objective, list(floors.masked_batches(objective, corpus, cells, 16, (0, VALIDATION_STREAM)))
+    return objective, list(masked_batches(objective, corpus, cells, 16, (0, VALIDATION_STREAM)))
 
 
 def profiles(model):
     parts = (model.heads.gene_log_mean, model.heads.floor_log_dispersion)
-    return [floors.Profile(*(part[:, m].numpy().astype(float) for part in parts)) for m in range(2)]
+    return [Profile(*(part[:, m].numpy().astype(float) for part in parts)) for m in range(2)]
 
 
 def files(world):

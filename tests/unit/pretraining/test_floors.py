@@ -8,10 +8,13 @@ from sklearn.decomposition import PCA
 from small_corpus import EVALUATE, N_GENES, PRETRAIN, files, hidden, profiles, start
 
 import evaluate_pretraining
-from regulonformer.evaluate import pretraining as floors
 from regulonformer.evaluate.ablation import (
     variant_edges,
 )
+from regulonformer.evaluate.bootstrap import bootstrap_losses
+from regulonformer.evaluate.count_predictors import PENALTIES, PREDICTORS, CellSpace, LogLinear, NearestCells
+from regulonformer.evaluate.masked_cells import Entries, MaskedData, masked_data
+from regulonformer.evaluate.pretraining import cell_nll, entry_log_rates, model_sums, predictor_sums, refit_sizes
 from regulonformer.pretrained import save_model
 from regulonformer.training.start import build_model
 
@@ -27,7 +30,7 @@ def test_our_loss_and_the_floor_are_those_of_the_validation_curve(judged):
 
 def test_two_states_are_seen_by_neighbours_and_by_ridge(judged):
     table = judged[1]["value"]
-    for method in floors.PREDICTORS:
+    for method in PREDICTORS:
         assert table[method, "loss_rna"] < table["mean profile", "loss_rna"] - 0.02
 
 
@@ -49,7 +52,7 @@ def test_a_model_of_values_is_held_against_its_own_floor_alone(world, corpus, re
 
 def test_gaps_are_paired(judged):
     table = judged[1]
-    for method in ("mean profile", *floors.PREDICTORS):
+    for method in ("mean profile", *PREDICTORS):
         for modality in ("rna", "atac"):
             gap, loss = table.loc[(method, f"gap_{modality}")], table.loc[(method, f"loss_{modality}")]
             ours = table.loc[("regulonformer (tiny)", f"loss_{modality}")]
@@ -62,10 +65,10 @@ def test_gaps_are_paired(judged):
 def test_mean_profile_is_the_floor_of_the_objective(corpus, regulons, held):
     model, _ = start(corpus, regulons, held)
     objective, batches = hidden(corpus, np.flatnonzero(held))
-    sums, data = floors.model_sums(model.eval(), objective, batches), floors.masked_data(batches, N_GENES)
+    sums, data = model_sums(model.eval(), objective, batches), masked_data(batches, N_GENES)
     for m, profile in enumerate(profiles(model)):
         entries = data.hidden[m]
-        ours = floors.cell_nll(entries, profile.log_mean[entries.gene], data.library[:, m], profile.log_size)
+        ours = cell_nll(entries, profile.log_mean[entries.gene], data.library[:, m], profile.log_size)
         # Both are scored in double precision: all digits agree.
         np.testing.assert_allclose(ours, sums["floor"][:, m], rtol=1e-10)
         np.testing.assert_allclose(np.bincount(entries.cell, entries.weight), sums["weight"][:, m], rtol=1e-5)
@@ -73,17 +76,17 @@ def test_mean_profile_is_the_floor_of_the_objective(corpus, regulons, held):
     np.testing.assert_allclose(sums["nll"], sums["floor"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", floors.PREDICTORS)
+@pytest.mark.parametrize("name", PREDICTORS)
 def test_predictors_do_not_see_hidden_counts(name, corpus, regulons, held):
     model, _ = start(corpus, regulons, held)
     _, batches = hidden(corpus, np.flatnonzero(held))
-    training = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
-    space, profile = floors.CellSpace(training, 10), profiles(model)[0]
-    predictor = floors.PREDICTORS[name](space(training), corpus.rows(training.rows)[0], training.library[:, 0], profile)
+    training = masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    space, profile = CellSpace(training, 10), profiles(model)[0]
+    predictor = PREDICTORS[name](space(training), corpus.rows(training.rows)[0], training.library[:, 0], profile)
 
     def predictions(batches):
-        data = floors.masked_data(batches, N_GENES)
-        return floors.entry_log_rates(predictor, space(data), data.hidden[0], predictor.options[0]), data.hidden[0]
+        data = masked_data(batches, N_GENES)
+        return entry_log_rates(predictor, space(data), data.hidden[0], predictor.options[0]), data.hidden[0]
 
     honest, entries = predictions(batches)
     changed, raised = predictions([(rows, disturb(prepared, prepared.scored_BTM)) for rows, prepared in batches])
@@ -108,17 +111,17 @@ def disturb(prepared, where_BTM):
 
 def test_strong_blending_and_strong_penalty_give_the_mean_profile(corpus, regulons, held):
     model, _ = start(corpus, regulons, held)
-    training = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
-    space, profile = floors.CellSpace(training, 5)(training), profiles(model)[0]
+    training = masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    space, profile = CellSpace(training, 5)(training), profiles(model)[0]
     known = (space, corpus.rows(training.rows)[0], training.library[:, 0], profile)
-    blended = floors.NearestCells(*known).log_rate(space, (5, 15, 1e9))
+    blended = NearestCells(*known).log_rate(space, (5, 15, 1e9))
     np.testing.assert_allclose(blended, np.tile(profile.log_mean, (len(space), 1)), atol=1e-5)
-    strong, weak = (floors.LogLinear(*known).coefficients(penalty) for penalty in (1000.0, 1.0))
+    strong, weak = (LogLinear(*known).coefficients(penalty) for penalty in (1000.0, 1.0))
     assert np.abs(strong).sum() < 0.2 * np.abs(weak).sum()
     # Fitted from the stronger ones or from nothing: the same.
-    warm = floors.LogLinear(*known)
-    path = [warm.coefficients(penalty) for penalty in floors.PENALTIES]
-    np.testing.assert_allclose(path[-1], floors.LogLinear(*known).coefficients(floors.PENALTIES[-1]), atol=0.01)
+    warm = LogLinear(*known)
+    path = [warm.coefficients(penalty) for penalty in PENALTIES]
+    np.testing.assert_allclose(path[-1], LogLinear(*known).coefficients(PENALTIES[-1]), atol=0.01)
 
 
 def drawn_entries(rng, n_cells, n_genes, log_size):
@@ -126,18 +129,18 @@ def drawn_entries(rng, n_cells, n_genes, log_size):
     cell, gene = (part.ravel() for part in np.indices((n_cells, n_genes)))
     rate, size = rng.uniform(0.5, 8.0, len(cell)), np.exp(log_size)[gene]
     counts = rng.negative_binomial(size, size / (size + rate)).astype(float)
-    return floors.Entries(cell, gene, counts, np.ones(len(cell))), np.log(rate)
+    return Entries(cell, gene, counts, np.ones(len(cell))), np.log(rate)
 
 
 def test_sizes_of_single_genes_are_found_again():
     rng, found = np.random.default_rng(0), np.log(np.repeat([0.5, 2.0, 20.0], 10))
     entries, log_rate = drawn_entries(rng, 300, len(found), found)
-    refit = floors.refit_sizes(entries, log_rate, np.ones(300), np.full(len(found), np.log(2.0)))
+    refit = refit_sizes(entries, log_rate, np.ones(300), np.full(len(found), np.log(2.0)))
     assert np.abs(refit[:20] - found[:20]).mean() < 0.25
     assert refit[20:].min() > np.log(5.0)
     # Other cells of the same genes are told better, too.
     fresh, log_rate = drawn_entries(rng, 300, len(found), found)
-    loss = [floors.cell_nll(fresh, log_rate, np.ones(300), size).sum() for size in (refit, np.full(30, np.log(2.0)))]
+    loss = [cell_nll(fresh, log_rate, np.ones(300), size).sum() for size in (refit, np.full(30, np.log(2.0)))]
     assert loss[0] < loss[1] - 100
 
 
@@ -145,8 +148,8 @@ def test_sizes_that_are_right_stay_and_unseen_genes_keep_theirs():
     rng, log_size = np.random.default_rng(1), np.log(np.full(200, 3.0))
     entries, log_rate = drawn_entries(rng, 20, 200, log_size)
     seen = entries.gene < 150
-    entries, log_rate = floors.Entries(*(part[seen] for part in entries)), log_rate[seen]
-    refit = floors.refit_sizes(entries, log_rate, np.ones(20), log_size)
+    entries, log_rate = Entries(*(part[seen] for part in entries)), log_rate[seen]
+    refit = refit_sizes(entries, log_rate, np.ones(20), log_size)
     # Twenty cells do not know the size of a gene: noise alone would move most of them.
     assert np.abs(refit - log_size).mean() < 0.3
     np.testing.assert_array_equal(refit[150:], log_size[150:])
@@ -157,23 +160,23 @@ def without(data, modality, cells):
     keep, measured = sp.diags((~cells).astype(float)), data.measured.copy()
     measured[cells, modality] = False
     visible = [keep @ part if m == modality else part for m, part in enumerate(data.visible)]
-    return floors.MaskedData(data.rows, [part.tocsr() for part in visible], data.hidden, data.library, measured)
+    return MaskedData(data.rows, [part.tocsr() for part in visible], data.hidden, data.library, measured)
 
 
 def test_components_are_those_of_pca_where_all_is_measured(corpus, held):
-    data = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    data = masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
     values = sp.hstack(data.visible).toarray()
     expected = PCA(3, svd_solver="full").fit_transform(values / (values.std(0) + 0.1))
-    space = floors.CellSpace(data, 3)(data)
+    space = CellSpace(data, 3)(data)
     np.testing.assert_allclose(np.abs(space), np.abs(expected / expected[:, 0].std(ddof=1)), atol=1e-6)
 
 
 def test_a_missing_modality_is_no_zero(corpus, held):
-    data = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    data = masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
     assert data.measured.all()
     lacking = np.arange(len(data.rows)) % 3 == 0
     mosaic = without(data, 1, lacking)
-    space = floors.CellSpace(mosaic, 5)
+    space = CellSpace(mosaic, 5)
     # The means are those of the cells that have it, and cells without it differ in RNA alone.
     np.testing.assert_allclose(
         space.mean[N_GENES:] / space.scale.diagonal()[N_GENES:], data.visible[1][~lacking].toarray().mean(0), atol=1e-6
@@ -188,18 +191,18 @@ def test_a_missing_modality_is_no_zero(corpus, held):
 
 def test_predictors_on_mosaic_data_still_see_the_states(corpus, regulons, held):
     model, _ = start(corpus, regulons, held)
-    training = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
-    test = floors.masked_data(hidden(corpus, np.flatnonzero(held))[1], N_GENES)
+    training = masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    test = masked_data(hidden(corpus, np.flatnonzero(held))[1], N_GENES)
     training = without(training, 0, np.arange(len(training.rows)) % 2 == 0)
     inner = np.arange(len(training.rows)) % 5 == 0
     entries, (profile, _) = test.hidden[0], profiles(model)
-    floor = floors.cell_nll(entries, profile.log_mean[entries.gene], test.library[:, 0], profile.log_size).sum()
-    for name in floors.PREDICTORS:
-        sums = floors.predictor_sums(name, training, inner, test, corpus, profiles(model), 5)
+    floor = cell_nll(entries, profile.log_mean[entries.gene], test.library[:, 0], profile.log_size).sum()
+    for name in PREDICTORS:
+        sums = predictor_sums(name, training, inner, test, corpus, profiles(model), 5)
         assert sums[:, 0].sum() < floor - 0.02 * entries.weight.sum()
     # Without a cell to learn from, the mean profile is what is left.
     training = without(training, 0, np.ones(len(training.rows), bool))
-    sums = floors.predictor_sums("kNN", training, inner, test, corpus, profiles(model), 5)
+    sums = predictor_sums("kNN", training, inner, test, corpus, profiles(model), 5)
     assert sums[:, 0].sum() == pytest.approx(floor)
 
 
@@ -212,14 +215,14 @@ def test_settings_are_chosen_on_cells_of_every_kind(corpus):
 
 def test_choices_at_the_edge_of_the_grid_are_told(judged, corpus, regulons, held, caplog):
     model, _ = start(corpus, regulons, held)
-    data = floors.masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
+    data = masked_data(hidden(corpus, np.flatnonzero(~held))[1], N_GENES)
     with caplog.at_level("INFO"):
-        floors.predictor_sums("kNN", data, np.arange(len(data.rows)) % 4 == 0, data, corpus, profiles(model), 5)
+        predictor_sums("kNN", data, np.arange(len(data.rows)) % 4 == 0, data, corpus, profiles(model), 5)
     assert "is the edge of what was tried (10, 20, 50)" in caplog.text
 
 
 def test_a_subset_keeps_the_entries_of_its_cells(corpus, held):
-    data = floors.masked_data(hidden(corpus, np.flatnonzero(held))[1], N_GENES)
+    data = masked_data(hidden(corpus, np.flatnonzero(held))[1], N_GENES)
     chosen = np.arange(len(data.rows)) % 3 == 0
     part = data.subset(chosen)
     for m in range(2):
@@ -231,6 +234,6 @@ def test_a_subset_keeps_the_entries_of_its_cells(corpus, held):
 def test_bootstrap_keeps_the_size_of_every_library():
     strata = np.repeat(["a", "b"], [10, 30])
     sums = {"ours": (strata == "a").astype(float), "other": np.ones(40)}
-    drawn = floors.bootstrap_losses(sums, np.ones(40), strata, 50, 0)
+    drawn = bootstrap_losses(sums, np.ones(40), strata, 50, 0)
     np.testing.assert_allclose(drawn["ours"], 0.25)
     np.testing.assert_allclose(drawn["other"], 1.0)

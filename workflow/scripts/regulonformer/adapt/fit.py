@@ -13,12 +13,12 @@ from regulonformer.adapt.tasks import drop_genes
 from regulonformer.balance import class_weights
 from regulonformer.log import progress
 from regulonformer.model.batch import CellBatch
+from regulonformer.model.encoder import LINEAR_LAYERS
 
 WARM_UP = 0.05  # share of the steps
 CLIP = 1.0
 ATAC_SCALES = (1.0, 0.3, 0.1)  # of accessibility features against RNA features in the linear path
 FEWEST_CALIBRATED, LOG_TEMPERATURES = 20, (-1.5, 1.5)
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class FinetuneSettings:
     alpha: float = 16
     adapter_dropout: float = 0.0
     dropout: float = 0.1
-    targets: list[str] = field(default_factory=lambda: list(TARGETS))
+    targets: list[str] = field(default_factory=lambda: list(LINEAR_LAYERS))
     epochs: int = 4
     patience: int = 2
     batch_cells: int = 64

@@ -74,6 +74,36 @@ def draw_times(n_items: int, n: int, rng: np.random.Generator) -> np.ndarray:
     return times
 
 
+def bootstrap_losses(sums: dict[str, np.ndarray], weight: np.ndarray, strata: np.ndarray, n: int, seed: int) -> dict:
+    """Loss per entry of every method over cells drawn with replacement within each library, the same for all methods.
+
+    `draw_times` draws from the same distribution with other random numbers, which would change scores already reported.
+
+    Parameters
+    ----------
+    sums
+        Method to cell sums of one modality.
+    weight
+        Weight of each cell's entries.
+    strata
+        Library of each cell.
+    n
+        Resamples.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Method to n losses.
+    """
+    rng, times = np.random.default_rng(seed), np.zeros((n, len(strata)))
+    for stratum in np.unique(strata):
+        here = np.flatnonzero(strata == stratum)
+        times[:, here] = rng.multinomial(len(here), np.full(len(here), 1 / len(here)), size=n)
+    return {method: times @ values / (times @ weight) for method, values in sums.items()}
+
+
 def interval(value: float, draws: np.ndarray, metric: str, confidence: float) -> tuple[float, float]:
     """Percentile interval of a score or of a difference of scores.
 

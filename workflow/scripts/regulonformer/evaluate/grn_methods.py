@@ -110,7 +110,7 @@ def link_based(edges: Edges, links: pd.DataFrame, hits, decay_bp: float) -> dict
     links
         peak, gene, distance, is_promoter, score.
     hits
-        `prior.motifs.MotifHits`, or None: the scores without motifs are then all there is.
+        `prior.motif_hits.MotifHits`, or None: the scores without motifs are then all there is.
     decay_bp
         Distance over which proximity falls by the factor e.
     """

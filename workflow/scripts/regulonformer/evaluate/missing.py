@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from regulonformer.corpus.loader import stream
 from regulonformer.corpus.sampler import length_sorted
-from regulonformer.evaluate.pretraining import bootstrap_losses
+from regulonformer.evaluate.bootstrap import bootstrap_losses
 
 BATCH_CELLS = 256
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # tried on validation cells

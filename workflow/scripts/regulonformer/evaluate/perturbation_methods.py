@@ -29,7 +29,7 @@ def simple_profiles(
     regulons, links
         Tables of TF-gene edges and of peak-gene links.
     hits
-        `prior.motifs.MotifHits`, or None.
+        `prior.motif_hits.MotifHits`, or None.
     decay_bp
         Distance over which the weight of a motif falls by the factor e.
     direction

@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from regulonformer.evaluate.ablation import attention_influence, mean_interval, pooling_influence
 from regulonformer.evaluate.embedding import LISI_NEIGHBOURS, cluster_scores, lisi_scores, nearest
-from regulonformer.evaluate.pretraining import masked_batches
+from regulonformer.evaluate.masked_cells import masked_batches
 from regulonformer.objectives import make_objective
 
 # Metrics of each aspect, and whether more is better. Every aspect counts the same in the mean rank.

@@ -6,7 +6,7 @@ from scipy.stats import rankdata
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 
-from regulonformer.evaluate.pretraining import bootstrap_losses
+from regulonformer.evaluate.bootstrap import bootstrap_losses
 
 PER_CELL = ("pearson_per_cell", "rmse")
 # Tried on validation cells.

@@ -2,18 +2,16 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import pandas as pd
 
 from regulonformer.errors import InputError
-from regulonformer.io import anndata_files, mex, tenx
 from regulonformer.io.contents import GENES, PEAKS, Contents, check_barcodes, check_unique
+from regulonformer.io.layouts import count_options, file_to_open, names_in, tell_layout
 from regulonformer.io.peaks import normalise_names, parse_names, with_chr
 from regulonformer.io.recover import presence, recover_counts
 
@@ -66,19 +64,7 @@ class TenxMatrix(NamedTuple):
     notes: list[str]
 
 
-class _Layout(NamedTuple):
-    read_names: Callable
-    read_counts: Callable
-
-
-_V3 = _Layout(tenx.read_v3_names, tenx.read_v3_counts)
-_V2 = _Layout(tenx.read_v2_names, tenx.read_v2_counts)
-_MEX = _Layout(mex.read_mex_names, mex.read_mex_counts)
-_H5MU = _Layout(anndata_files.read_h5mu_names, anndata_files.read_h5mu_counts)
-_H5AD = _Layout(anndata_files.read_h5ad_names, anndata_files.read_h5ad_counts)
-
-
-def read_header(path, genome: str | None = None) -> MatrixHeader:
+def read_header(path, genome: str | None = None, modality: str = "") -> MatrixHeader:
     """Read the names in a count matrix of any layout; its counts stay on disk.
 
     Parameters
@@ -87,6 +73,8 @@ def read_header(path, genome: str | None = None) -> MatrixHeader:
         As for `read_counts`.
     genome
         Which genome to keep of a matrix that has several; all are kept where it is none of them.
+    modality
+        As for `read_counts`.
 
     Raises
     ------
@@ -94,8 +82,8 @@ def read_header(path, genome: str | None = None) -> MatrixHeader:
         If the file is of no known layout, or its names cannot be read.
     """
     with _readable(path):
-        file = _file(path)
-        contents = _layout(file).read_names(file)
+        file = file_to_open(path)
+        contents = names_in(file, tell_layout(file), modality)
     features, genomes = contents.features, _genomes(contents.features)
     if genome in genomes:
         features, _ = _one_genome(path, features, genome)
@@ -113,7 +101,13 @@ def read_header(path, genome: str | None = None) -> MatrixHeader:
 
 
 def read_counts(
-    path, *, genome: str | None = None, recover: bool = False, layer: str | None = None, add_chr: bool = False
+    path,
+    *,
+    genome: str | None = None,
+    modality: str = "",
+    recover: bool = False,
+    layer: str | None = None,
+    add_chr: bool = False,
 ) -> TenxMatrix:
     """Read the counts of a file of any layout, split by modality.
 
@@ -126,6 +120,9 @@ def read_counts(
         with `var["feature_types"]`). In h5mu and h5ad layers["counts"] goes before X.
     genome
         Which genome to keep of a matrix that has several; of no meaning for others.
+    modality
+        "rna" or "atac": of an h5mu keep all barcodes of that one, also those that the other lacks, which have no counts
+        there. "" for the barcodes that both share. Of no meaning for other layouts, whose tables share theirs.
     recover
         Whether to bring normalised values of h5mu and h5ad back to counts (`regulonformer.io.recover`).
     layer
@@ -140,11 +137,11 @@ def read_counts(
         `genome`, a barcode, gene id or peak twice, or values that are not counts.
     """
     with _readable(path):
-        file = _file(path)
-        layout = _layout(file)
-        contents = layout.read_names(file)
+        file = file_to_open(path)
+        layout = tell_layout(file)
+        contents = names_in(file, layout, modality)
         _check_names(path, contents)
-        counts = layout.read_counts(file, contents, **_options(path, layout, recover, layer))
+        counts = layout.read_counts(file, contents, **count_options(path, layout, recover, layer))
         if counts.shape != (len(contents.barcodes), len(contents.features)):
             names = f"{len(contents.barcodes)} barcodes and {len(contents.features)} features"
             raise InputError(path, f"has {counts.shape} counts, but names {names}", "Write the matrix again")
@@ -185,46 +182,6 @@ def _readable(path) -> Iterator[None]:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         fix = "Check that the file is complete: copy it again, or write it again"
         raise InputError(path, f"not a readable count matrix ({reason})", fix) from error
-
-
-def _file(path):
-    """The file to open: of a MEX folder its matrix.mtx."""
-    if not Path(path).is_dir():
-        return path
-    if found := mex.find_mtx(path):
-        return found
-    inner = ", ".join(str(folder) for folder in sorted(Path(path).iterdir()) if mex.find_mtx(folder))
-    fix = f"Give {inner or 'the folder that holds it'}"
-    raise InputError(path, "no matrix.mtx or matrix.mtx.gz in this folder", fix)
-
-
-def _layout(file) -> _Layout:
-    """Tell the layout from what is in the file, not from its name; a matrix.mtx alone goes by its name."""
-    with open(file, "rb"):  # for the plain error of a missing or forbidden file
-        pass
-    if mex.is_mtx(file):
-        return _MEX
-    if h5py.is_hdf5(file):
-        with h5py.File(file) as content:
-            if "matrix" in content:
-                return _V3
-            if "mod" in content:
-                return _H5MU
-            if "obs" in content and "var" in content:
-                return _H5AD
-            if tenx.v2_genomes(content):
-                return _V2
-    fix = "Give a 10x h5, a MEX folder or its matrix.mtx, an h5mu or an h5ad"
-    raise InputError(file, "not a count matrix of a known layout", fix)
-
-
-def _options(path, layout: _Layout, recover: bool, layer: str | None) -> dict:
-    """What a layout is asked for besides: 10x files hold counts alone, and h5ad alone has layers."""
-    if layer and layout is not _H5AD:
-        fix = "Give an h5ad with layers spliced and unspliced, or set ingest/second_modality: accessibility"
-        raise InputError(path, f"is no h5ad, and so has no layers[{layer!r}]", fix)
-    options = {"raw": False} if recover and layout in (_H5AD, _H5MU) else {}
-    return options | ({"layer": layer} if layer else {})
 
 
 def _check_names(path, contents: Contents) -> None:

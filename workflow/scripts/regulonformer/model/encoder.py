@@ -19,6 +19,8 @@ from regulonformer.model.pooling import FreePooling, Genome, Places, RegulonPool
 # A cell differs from the silent genome by a few genes per slot: without a gain their share drowns in what all cells
 # have in common, and pretraining takes several times the steps to leave the floor.
 ACTIVE_GAIN = 10.0
+# Linear parts of every layer, by name: what LoRA can adapt.
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
 
 
 class Encoded(NamedTuple):

@@ -42,6 +42,12 @@ class Objective:
         """Parameters that learn; the others keep still."""
         return model.parameters()
 
+    def extend(self, model: nn.Module, seed: int) -> None:
+        """Add what the model has during training alone, before anything else is done with it."""
+
+    def fold(self, model: nn.Module) -> None:
+        """Take what `extend` added into the weights that the model had, at the end of training."""
+
     def attach(self, model: nn.Module) -> None:
         """Take what is needed of the model before its first step; it is on its device by then."""
 

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from regulonformer.errors import InputError
 from regulonformer.model.dynamic import Adapter, DynamicVectors
-from regulonformer.model.encoder import Regulonformer
+from regulonformer.model.encoder import LINEAR_LAYERS, Regulonformer
 from regulonformer.objectives.masked import MaskedConfig, MaskedModelling, split_settings
 
-TRAIN = ("adapter", "all")
+TRAIN = ("adapter", "adapter+lora", "all")
+# Linear layers of the encoder that get low-rank matrices, and their scale, alpha / rank.
+LORA_LAYERS, LORA_SCALE = rf"layers\..*\.({'|'.join(LINEAR_LAYERS)})", 2.0
 # Warm start: steps at most, and genes held out to stop at the best one.
 STEPS, CHECK_STEPS, VALIDATION_SHARE, PATIENCE = 600, 20, 0.1, 5
 LEARNING_RATE, WEIGHT_DECAY, COSINE_WEIGHT = 1.0e-3, 0.1, 0.1
@@ -29,13 +31,17 @@ class DynamicConfig:
     base
         Recipe whose model is taken up: its gene table is what the adapter starts on.
     train
-        `adapter`: the adapter alone, all else as pretrained; `all`: the rest of the model along with it.
+        `adapter`: the adapter alone, all else as pretrained; `adapter+lora`: also low-rank changes of the encoder's
+        linear layers (LoRA: Hu et al. 2021, 2106.09685); `all`: the rest of the model along with it.
+    lora_rank
+        Rank of these changes.
     hidden
         Width of the adapter's MLP.
     """
 
     base: str = "regulon"
     train: str = "adapter"
+    lora_rank: int = 8
     hidden: int = 64
 
     @classmethod
@@ -54,7 +60,7 @@ class DynamicConfig:
 
 
 class DynamicTokens(MaskedModelling):
-    """Masked modelling that trains the adapter from sequence to gene vectors.
+    """Masked modelling that trains the adapter from sequence to gene vectors, with or without the rest of the model.
 
     On a model with a static table, the twin that dynamic tokens are compared with, the table takes the adapter's place.
 
@@ -73,12 +79,38 @@ class DynamicTokens(MaskedModelling):
         self.dynamic = config
 
     def trains(self, model: nn.Module) -> Iterator[nn.Parameter]:
-        """Parameters of the adapter or of all the model; the levels stay as the warm start left them in any case."""
+        """Parameters of the adapter, with those of LoRA, or of all the model; never the levels of the warm start."""
         table = model.embedding.gene_vectors
         levels = table.level_adapter.parameters() if isinstance(table, DynamicVectors) else ()
         left = {id(parameter) for parameter in levels}
-        chosen = model.parameters() if self.dynamic.train == "all" else table.parameters()
+        chosen = list(model.parameters() if self.dynamic.train == "all" else table.parameters())
+        chosen += [parameter for name, parameter in model.named_parameters() if "lora_" in name]
         return (parameter for parameter in chosen if id(parameter) not in left)
+
+    def extend(self, model: nn.Module, seed: int) -> None:
+        """Put low-rank matrices on the encoder where they are asked for; they start as no change."""
+        if self.dynamic.train != "adapter+lora":
+            return
+        from peft import LoraConfig, inject_adapter_in_model
+
+        rank, learnable = self.dynamic.lora_rank, [part for part in model.parameters() if part.requires_grad]
+        config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, bias="none", target_modules=LORA_LAYERS)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            inject_adapter_in_model(config, model)
+        # peft freezes all else; here, what keeps still is said by `trains`.
+        for parameter in learnable:
+            parameter.requires_grad_(True)
+
+    def fold(self, model: nn.Module) -> None:
+        """Add what the low-rank matrices learned to the weights they stand on: the model has its old layers again."""
+        if self.dynamic.train != "adapter+lora":
+            return
+        from peft.tuners.lora import LoraLayer
+
+        for name, layer in [item for item in model.named_modules() if isinstance(item[1], LoraLayer)]:
+            layer.merge()
+            model.set_submodule(name, layer.get_base_layer())
 
 
 def make_dynamic(model: Regulonformer, features_NH: Tensor, has_sequence_N: Tensor, hidden: int, seed: int) -> dict:

@@ -9,7 +9,7 @@ from regulonformer.gene_names import GeneNames
 from regulonformer.io.gene_lists import read_tf_list
 from regulonformer.io.multiome import counts_of, paired_cells
 from regulonformer.prior.association import basis_of, denoise
-from regulonformer.prior.motifs import read_hits
+from regulonformer.prior.motif_hits import read_hits
 from regulonformer.prior.network import fit_to_genes, read_network
 from regulonformer.prior.regulons import Evidence
 from regulonformer.prior.sites import fit_sites

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from regulonformer.prior.motifs import read_sequences
+from regulonformer.prior.peak_sequences import read_sequences
 
 # Bins of matched peaks: at most this many by accessibility, times by GC, with this many peaks in each at least.
 MAX_ACCESSIBILITY_BINS, MAX_GC_BINS, PEAKS_PER_BIN = 10, 5, 100

@@ -4,7 +4,8 @@ import lightmotif
 import numpy as np
 import pandas as pd
 
-from regulonformer.prior.motifs import Motif, Scorer, background
+from regulonformer.prior.motif_scores import Scorer, background
+from regulonformer.prior.motifs import Motif
 
 # Sites of a TF that is lost, and of motifs that are scrambled.
 SITE_P_VALUE = 1.0e-4
@@ -20,7 +21,7 @@ def find_sites(motifs: list[Motif], sequences: list[bytes], p_value: float) -> p
     sequences
         One per window.
     p_value
-        Threshold per position and strand, as in `prior.motifs.scan`.
+        Threshold per position and strand, as in `prior.motif_scan.scan`.
 
     Returns
     -------

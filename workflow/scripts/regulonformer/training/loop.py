@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, fields
 from itertools import islice
 
 import numpy as np
@@ -16,69 +15,19 @@ from torch import nn
 from regulonformer.corpus.loader import stream
 from regulonformer.corpus.sampler import EpochSampler, length_sorted
 from regulonformer.corpus.shards import Corpus
-from regulonformer.errors import InputError
 from regulonformer.log import progress
 from regulonformer.model.allocator import keep_freed_memory
 from regulonformer.model.batch import MODALITIES
-from regulonformer.objectives.terms import LossTerms
 from regulonformer.training.checkpoint import Checkpoint
+from regulonformer.training.curves import curve_row, curve_sums
 from regulonformer.training.devices import make_accelerator, peak_memory_gb
 from regulonformer.training.schedule import warmup_cosine
+from regulonformer.training.settings import TrainSettings
 from regulonformer.training.stages import plan_stages
+from regulonformer.training.step import Losses, cut, decayed_groups
 
 # Validation masks come from a stream of their own, and are the same each time.
 VALIDATION_STREAM = 2**31
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Budget, optimiser and way of computing of a run; see the schema for each key.
-
-    `patience` counts validations without improvement; with it the best model is kept, without it the last.
-    """
-
-    steps: int = 400
-    batch_cells: int = 64
-    learning_rate: float = 2.0e-3
-    warmup_share: float = 0.1
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    validate_steps: int = 50
-    patience: int | None = None
-    checkpoint_steps: int = 100
-    precision: str = "float32"
-    accumulate: int = 1
-    compile: bool = False
-    seed: int = 0
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "TrainSettings":
-        """Take the keys of this class from a config section; the section has others too."""
-        return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
-
-
-class Losses(nn.Module):
-    """Model and objective as one module, so that what several processes synchronise is the pass that gives the loss.
-
-    Parameters
-    ----------
-    model
-        Model.
-    objective
-        See `regulonformer.objectives`.
-    """
-
-    def __init__(self, model: nn.Module, objective) -> None:
-        super().__init__()
-        self.model, self.objective = model, objective
-
-    def forward(self, prepared) -> LossTerms:
-        """Loss of some prepared cells; zero for None."""
-        if prepared is None:
-            # A process without cells still takes part in the sum of gradients.
-            anchor = next(self.objective.trains(self.model)).flatten()[0] * 0.0
-            return LossTerms(anchor, *anchor.detach().expand(3, 2))
-        return self.objective.loss(self.model, prepared)
 
 
 class Trainer:
@@ -128,6 +77,8 @@ class Trainer:
         self.stages = plan_stages(objective, corpus, train_cells, validation_cells, settings.steps)
         keep_freed_memory()
         self.accelerator = make_accelerator(settings.precision, gpu)
+        self.objective = objective
+        objective.extend(model, settings.seed)
         model.to(self.accelerator.device)
         self.learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if settings.compile:
@@ -156,6 +107,7 @@ class Trainer:
         self.cells_per_second = self.total_seen / self.total_seconds if self.total_seconds else None
         for parameter in self.learnable:
             parameter.requires_grad_(True)
+        self.objective.fold(self.model)
         self.model.eval()
         return self.metrics
 
@@ -227,7 +179,7 @@ class Trainer:
                 terms = self.synchronised(part)
                 # Gradients are averaged over processes, but it is their sum that belongs to the batch.
                 accelerator.backward(terms.loss * accelerator.num_processes)
-            self.sums += _sums(terms)
+            self.sums += curve_sums(terms)
         accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimiser.step()
         self.stage.objective.after_step(self.model, self._gather)
@@ -239,13 +191,13 @@ class Trainer:
         speed = self.seen / self.seconds
         objective = self.stage.objective
         sums = self._total(self.sums)
-        self.metrics.append(_row(self.step, objective, "train", sums, rate, speed, peak_memory_gb(device)))
+        self.metrics.append(curve_row(self.step, objective, "train", sums, rate, speed, peak_memory_gb(device)))
         self.sums, self.seen, self.seconds = torch.zeros_like(self.sums), 0, 0.0
         if len(self.stage.watched):
             started = time.perf_counter()
             sums = self.validate()
             speed = len(self.stage.watched) / (time.perf_counter() - started)
-            row = _row(self.step, objective, "validation", sums, rate, speed, peak_memory_gb(device))
+            row = curve_row(self.step, objective, "validation", sums, rate, speed, peak_memory_gb(device))
             self.metrics.append(row)
             logging.info(
                 "step %d: validation RNA %.4f (floor %.4f), accessibility %.4f (floor %.4f)",
@@ -264,7 +216,7 @@ class Trainer:
         batches = length_sorted(watched, self.lengths[watched], self.settings.batch_cells)
         for number, (cells, batch) in enumerate(stream(self.corpus, islice(batches, rank, None, count))):
             prepared = self._prepare(cells, batch, self._seed(VALIDATION_STREAM, rank + number * count))
-            sums += _sums(self.losses(prepared.to(self.accelerator.device)))
+            sums += curve_sums(self.losses(prepared.to(self.accelerator.device)))
         return self._total(sums)
 
     def _exhausted(self) -> bool:
@@ -328,56 +280,6 @@ class Trainer:
         logging.info("resuming at step %d from %s", self.step, self.checkpoint.file)
 
 
-def train(model, objective, corpus: tuple, train_cells, validation_cells, settings, checkpoint, gpu=False) -> dict:
-    """Train in this process, alone or as one of several; see `Trainer`.
-
-    Parameters
-    ----------
-    corpus
-        Files of the corpus, as `Corpus` takes them; every process opens them for itself.
-
-    Returns
-    -------
-    dict
-        `weights` (state dict on the CPU), `rows` of the curves, `steps` taken, `cells_per_second` (since it was taken
-        up; None if no step was left), `precision`.
-    """
-    trainer = Trainer(model, objective, Corpus(*corpus), train_cells, validation_cells, settings, checkpoint, gpu)
-    rows = trainer.run()
-    if not all(value.isfinite().all() for value in model.parameters()):
-        problem = f"{settings.learning_rate} is too much for these data: weights are not finite after training"
-        raise InputError("pretrain.learning_rate", problem, "Lower it, or raise pretrain.warmup_share")
-    return {
-        "weights": {name: value.cpu() for name, value in model.state_dict().items()},
-        "rows": rows,
-        "steps": trainer.step,
-        "cells_per_second": trainer.cells_per_second,
-        "precision": "bf16" if trainer.accelerator.mixed_precision == "bf16" else "float32",
-    }
-
-
-def cut(n_cells: int, accumulate: int, processes: int, rank: int) -> list[slice | None]:
-    """Rows of a batch that one process takes, in as many parts as every other process makes of its own.
-
-    Parameters
-    ----------
-    n_cells
-        Cells of the batch.
-    accumulate
-        Parts per process, at most.
-    processes, rank
-        Number of processes, and which of them is asked for.
-
-    Returns
-    -------
-    list of slice or None
-        None where there are too few cells for this process.
-    """
-    share = np.array_split(np.arange(n_cells), processes)[rank]
-    n_parts = min(accumulate, -(-n_cells // processes))
-    return [slice(part[0], part[-1] + 1) if len(part) else None for part in np.array_split(share, n_parts)]
-
-
 def ahead(items: Iterator) -> Iterator:
     """Make the next item in a thread while the caller works on the last one; None ends them."""
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
@@ -385,36 +287,3 @@ def ahead(items: Iterator) -> Iterator:
         while (item := coming.result()) is not None:
             coming = pool.submit(next, items, None)
             yield item
-
-
-def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Parameter groups in which only the weights of linear layers decay."""
-    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [item for item in trained if id(item) in decayed], "weight_decay": weight_decay},
-        {"params": [item for item in trained if id(item) not in decayed], "weight_decay": 0.0},
-    ]
-
-
-def _sums(terms: LossTerms) -> torch.Tensor:
-    """Stack what a curve needs, in double precision."""
-    return torch.stack([terms.nll_M, terms.floor_M, terms.weight_M]).cpu().double()
-
-
-def _row(step: int, objective, split: str, sums: torch.Tensor, rate: float, speed: float, memory: float) -> dict:
-    """One row of the metrics; NaN where a modality has no scored entry."""
-    (loss_rna, loss_atac), (floor_rna, floor_atac) = (sums[:2] / sums[2]).tolist()
-    return {
-        "step": step,
-        "stage": objective.title,
-        "hidden": int(objective.hides),
-        "split": split,
-        "loss_rna": loss_rna,
-        "floor_rna": floor_rna,
-        "loss_atac": loss_atac,
-        "floor_atac": floor_atac,
-        "learning_rate": rate,
-        "cells_per_second": round(speed, 2),
-        "memory_gb": round(memory, 3),
-    }
