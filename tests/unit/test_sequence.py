@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from regulonformer.errors import InputError
+from regulonformer.prior.motifs import Motif
 from regulonformer.sequence.encoders import EmbeddedEncoder, load_encoder
 from regulonformer.sequence.features import Genome, SequenceFeatures
+from regulonformer.sequence.fit import fit_network
 from regulonformer.sequence.network import SequenceNet
 from regulonformer.sequence.onehot import one_hot, reverse_complement
 from regulonformer.sequence.training import (
@@ -154,6 +156,28 @@ def test_windows_of_genes_and_genes_without_sequence(trained, genome):
     assert has.tolist() == [True, True, False, False]
     np.testing.assert_allclose(features[0], vectors[pairs.loc[pairs["symbol"] == "A", "window"]].sum(0), rtol=1e-5)
     assert not features[2:].any()
+
+
+def test_fit_leaves_out_peaks_without_sequence_and_judges_held_out_ones(genome):
+    from anndata import AnnData
+    from mudata import MuData
+
+    rng, starts = np.random.default_rng(4), np.arange(100, 1900, 40)
+    peaks = pd.DataFrame({"chrom": "chr1", "start": starts, "end": starts + 40}, starts.astype(str))
+    peaks.iloc[::9, 0] = "chr_unknown"
+    names = [f"cell{n}" for n in range(60)]
+    atac = AnnData(rng.poisson(1.0, (60, len(peaks))).astype(float), pd.DataFrame(index=names), peaks)
+    atac.obsm["X_lsi"] = rng.standard_normal((60, 5))
+    motif = Motif("M1", "A", rng.integers(1, 20, (4, 8)).astype(float))
+    section = {"groups": 2, "window_bp": 64, "epochs": 1, "seed": 0, "holdout": 0.3}
+    fit = fit_network(MuData({"atac": atac}), genome, [motif], section)
+    known = np.flatnonzero(peaks["chrom"] == "chr1")
+    assert sorted([*fit.train, *fit.judged]) == known.tolist() and len(fit.judged) == len(fit.predicted_XG) > 5
+    encoder = fit.encoder({"note": "kept"})
+    assert (encoder.window, encoder.groups, encoder.about) == (64, ["group0", "group1"], {"note": "kept"})
+    read = encoder.encode([fit.sequences[row] for row in fit.judged])
+    opened = encoder.accessibility(read) + fit.net.line.bias.detach().numpy()
+    np.testing.assert_allclose(opened, fit.predicted_XG, atol=1e-5)
 
 
 def make_hugging_face(folder, **changes):

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from regulonformer.corpus.encoding import encode
 from regulonformer.errors import InputError
-from regulonformer.evaluate.variant_truth import auroc, match_strength, matched_hits, top_hits
+from regulonformer.evaluate.variant_truth import auroc, match_strength, matched_hits, of_known_genes, top_hits
 from regulonformer.explain.edits import Edit, edited, random_edit, scrambled
 from regulonformer.explain.variant_files import read_edits
 from regulonformer.explain.variant_tables import (
@@ -391,3 +391,10 @@ def test_judge_finds_targets_and_not_their_match():
     true, others = (pd.DataFrame({"strength": values}) for values in ([4.0, 8.0, 6.0], [4.1, 6.2, 6.25]))
     one, other = match_strength(true, others, 10, rng)
     assert len(one) == 2 and (one["strength"] - other["strength"]).abs().max() < 0.3
+
+
+def test_truth_of_genes_that_the_model_lacks_is_left_out_and_counted(caplog):
+    caplog.set_level("INFO")
+    instances = pd.DataFrame({"name": ["T", "T", "U"], "gene": ["A", "NOT_HERE", "B"]}, index=[3, 4, 5])
+    assert of_known_genes(instances, np.array(["A", "B"])).to_dict("list") == {"name": ["T", "U"], "gene": ["A", "B"]}
+    assert "1 of 3 instances are of genes that the model lacks" in caplog.text

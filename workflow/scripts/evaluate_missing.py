@@ -8,6 +8,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from evaluate_translation import DIRECTIONS, SPACES, TITLES, predict_all
+from regulonformer.adapt.peak_decoder import decode_peaks
 from regulonformer.adapt.translate import Source
 from regulonformer.corpus.shards import Corpus
 from regulonformer.corpus.vocabulary import regulon_edges
@@ -24,7 +25,8 @@ from regulonformer.log import rule_log
 from regulonformer.objectives import make_objective
 from regulonformer.objectives.masked import MaskedConfig
 from regulonformer.task_labels import class_labels
-from regulonformer.training.loop import Trainer, TrainSettings
+from regulonformer.training.loop import Trainer
+from regulonformer.training.settings import TrainSettings
 from regulonformer.training.start import build_model
 
 VALIDATION_SHARE, HELD_OUT_FOLD = 0.15, 0
@@ -44,7 +46,7 @@ def main(
     shards, cells, vocabulary, regulons
         The corpus and the prior.
     settings
-        Section `missing`: seeds, folds, steps.
+        Section `missing`: seeds, folds, steps, pos_weight.
     pretrain
         Section `pretrain` with the recipe.
     translation, evaluate
@@ -86,7 +88,8 @@ def main(
         logging.info("seed %s: both models trained", seed)
     options = {name: evaluate[name] for name in ("bootstrap", "confidence", "seed")}
     tables = [judge_students(cohort, found, ours, options), judge_types(cohort, found, ours, options)]
-    tables += [judge_peaks(cohort, found, ours, translation, options), judge_clusters(cohort, found, ours, options)]
+    limits = translation | {"pos_weight": settings["pos_weight"]}
+    tables += [judge_peaks(cohort, found, ours, limits, options), judge_clusters(cohort, found, ours, options)]
     joined = pd.concat([table.assign(dataset=f"{run}: " + table["dataset"], fold="pooled") for table in tables])
     write_tsv(joined[list(COLUMNS)], output)
 
@@ -197,7 +200,10 @@ def judge_types(cohort: Cohort, found: dict, ours: str, options: dict) -> pd.Dat
 
 
 def judge_peaks(cohort: Cohort, found: dict, ours: str, settings: dict, options: dict) -> pd.DataFrame:
-    """Peaks from RNA alone: the translation of `evaluate_translation`, by a model that saw no held-out library."""
+    """Peaks from RNA alone, by a model that saw no held-out library.
+
+    The methods are those of `evaluate_translation`, and a decoder of the embedding that the student makes.
+    """
     source, target, feature = DIRECTIONS[0]
     open_now, scores, test = cohort.counts["atac"] > 0, {}, cohort.test
     judged = judged_features(
@@ -206,8 +212,12 @@ def judge_peaks(cohort: Cohort, found: dict, ours: str, settings: dict, options:
     observed = open_now[:, judged].toarray().astype(np.float32)
     for seed, spaces in found.items():
         known = Source(spaces[SPACES[source]], cohort.log_depth[source], spaces["fused rna"])
-        predicted = predict_all(
-            known, spaces[SPACES[target]], observed, test, cohort.validation(seed), (source, target), ours, seed
+        validation, ends = cohort.validation(seed), (source, target)
+        predicted = predict_all(known, spaces[SPACES[target]], observed, test, validation, ends, ours, seed)
+        # Depth, which the other methods are given as well.
+        inputs = np.column_stack([spaces[f"{target} of {source}"], known.log_depth])
+        predicted[f"{ours}, peak decoder"] = decode_peaks(
+            inputs[~test], observed[~test], validation, inputs[test], settings["pos_weight"], seed
         )
         scores |= {
             (name, HELD_OUT_FOLD, seed): score_fold(part, observed[test], feature) for name, part in predicted.items()

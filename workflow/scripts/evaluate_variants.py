@@ -24,7 +24,8 @@ from regulonformer.model.allocator import keep_freed_memory
 from regulonformer.objectives import make_objective
 from regulonformer.objectives.dynamic import make_dynamic
 from regulonformer.pretrained import load_model
-from regulonformer.training.loop import Trainer, TrainSettings
+from regulonformer.training.loop import Trainer
+from regulonformer.training.settings import TrainSettings
 from score_variants import read_cells
 
 SEEDS = 3
@@ -108,9 +109,10 @@ def _scrambles(world: World, models: dict, reader: Reader, options: VariantSetti
     sites = world.sites(features)
     instances = truth.motif_instances(sites, world.names)
     planted = truth.true_instances(world.planted, world.grn, features.windows, features.pairs)
-    true = instances.merge(planted, on=["name", "window"])
+    true = truth.of_known_genes(instances.merge(planted, on=["name", "window"]), editor.symbols)
     gene = features.pairs.drop_duplicates("window").set_index("window")["symbol"]
     rest = instances.assign(gene=instances["window"].map(gene)).dropna(subset=["gene"])
+    rest = truth.of_known_genes(rest, editor.symbols)
     is_unused = rest["name"].str.startswith("unused ")
     of_planted = pd.MultiIndex.from_frame(_planted_windows(world, features.windows))
     chance = ~is_unused & ~pd.MultiIndex.from_frame(rest[["name", "window"]]).isin(of_planted)

@@ -1,5 +1,7 @@
 """What the truth of a simulation says of variants: which motifs in which elements drive which gene."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 
@@ -52,6 +54,14 @@ def true_instances(planted: pd.DataFrame, grn: pd.DataFrame, windows: pd.DataFra
     return both.rename(columns=columns)[["name", "window", "gene"]].drop_duplicates(
         ["name", "window"], ignore_index=True
     )
+
+
+def of_known_genes(instances: pd.DataFrame, symbols: np.ndarray) -> pd.DataFrame:
+    """Instances of genes (column gene) that the model has; nothing can be read of the others, and they are counted."""
+    known = instances["gene"].isin(symbols)
+    if n_others := int((~known).sum()):
+        logging.info("%d of %d instances are of genes that the model lacks; left out", n_others, len(known))
+    return instances[known].reset_index(drop=True)
 
 
 def match_strength(true: pd.DataFrame, others: pd.DataFrame, n: int, rng: np.random.Generator):

@@ -2,27 +2,18 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.linear_model import RidgeCV
 from threadpoolctl import threadpool_limits
 
 from regulonformer.gene_names import GeneNames
 from regulonformer.io.store import read_mudata, read_parquet, read_tsv
-from regulonformer.prior.motifs import background, log_odds, map_motifs, read_jaspar
+from regulonformer.prior.motifs import map_motifs, read_jaspar
 from regulonformer.sequence.encoders import EmbeddedEncoder
 from regulonformer.sequence.features import Genome, SequenceFeatures, encode_windows
-from regulonformer.sequence.groups import cell_groups
-from regulonformer.sequence.onehot import one_hot
+from regulonformer.sequence.fit import fit_network
 from regulonformer.sequence.sites import SITE_P_VALUE, find_sites
-from regulonformer.sequence.training import (
-    NetSettings,
-    accessibility_scores,
-    predict,
-    pseudo_bulk,
-    split_chromosomes,
-    train_network,
-)
-from regulonformer.sequence.windows import centred, gene_windows
+from regulonformer.sequence.training import accessibility_scores
+from regulonformer.sequence.windows import gene_windows
 from regulonformer.simulate.motifs import choose_motifs
 
 # Motifs of the simulation's own list that it did not use, offered to the network beside those of TFs.
@@ -50,31 +41,20 @@ class World:
 
     def train(self, section: dict, seed: int, bootstrap: int) -> tuple[EmbeddedEncoder, list]:
         """Encoder of a seed, and scores on held-out chromosomes beside ridge regression on motif counts."""
-        section = section | {"seed": seed}
-        atac = self.data.mod["atac"]
-        with threadpool_limits(1):
-            group = cell_groups(self.data, section["groups"], seed)
-        windows = centred(atac.var, section["window_bp"])
-        sequences = self.genome.windows(windows)
-        targets_XG = pseudo_bulk(atac.X, group, group.max() + 1)
-        options = NetSettings.of(section)
-        held = split_chromosomes(windows["chrom"], windows["start"], options.holdout, seed)
-        odds = [torch.from_numpy(log_odds(motif.counts, background(sequences))) for motif in self.motifs]
-        onehot_X4L = one_hot(sequences, section["window_bp"])
-        net = train_network(onehot_X4L, torch.from_numpy(targets_XG), np.flatnonzero(~held), odds, options)
-        predictions = {"sequence network": predict(net, onehot_X4L)[held]}
-        sites = find_sites(self.motifs, sequences, SITE_P_VALUE)
+        fit = fit_network(self.data, self.genome, self.motifs, section | {"seed": seed})
+        sites = find_sites(self.motifs, fit.sequences, SITE_P_VALUE)
         counts = pd.crosstab(sites["window"].astype(int), sites["motif"].astype(int))
-        counts = counts.reindex(index=range(len(windows)), fill_value=0).to_numpy(float)
-        gc = np.array([[(s.count(b"G") + s.count(b"C")) / len(s)] for s in sequences])
+        counts = counts.reindex(index=range(len(fit.windows)), fill_value=0).to_numpy(float)
+        gc = np.array([[(s.count(b"G") + s.count(b"C")) / len(s)] for s in fit.sequences])
+        predictions = {"sequence network": fit.predicted_XG}
         for name, features in {
             "ridge on motif counts": counts,
             "ridge on motif counts and GC": np.hstack([counts, 10 * gc]),
         }.items():
             with threadpool_limits(1):
-                predictions[name] = RidgeCV(ALPHAS).fit(features[~held], targets_XG[~held]).predict(features[held])
-        encoder = EmbeddedEncoder(net, section["window_bp"], [f"group{g}" for g in range(targets_XG.shape[1])])
-        return encoder, list(_accessibility(predictions, targets_XG[held], bootstrap, seed))
+                line = RidgeCV(ALPHAS).fit(features[fit.train], fit.targets_XG[fit.train])
+                predictions[name] = line.predict(features[fit.judged])
+        return fit.encoder(), list(_accessibility(predictions, fit.targets_XG[fit.judged], bootstrap, seed))
 
     def features(self, encoder) -> SequenceFeatures:
         """Windows of all genes with their vectors."""

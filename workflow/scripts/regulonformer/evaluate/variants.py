@@ -7,7 +7,8 @@ import numpy as np
 from regulonformer.corpus.sampler import hold_out
 from regulonformer.evaluate.ablation import REFERENCE, variant_edges
 from regulonformer.objectives import make_objective
-from regulonformer.training.loop import Trainer, TrainSettings
+from regulonformer.training.loop import Trainer
+from regulonformer.training.settings import TrainSettings
 from regulonformer.training.start import build_model
 
 # Variants in words, as they stand in tables behind the name of the method.

@@ -2,9 +2,11 @@
 
 import gzip
 import logging
+from collections.abc import Iterator
 from itertools import count
 from os.path import commonprefix
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -46,50 +48,75 @@ def read_edits(path, genome: Genome, tss: pd.DataFrame) -> tuple[list[Edit], lis
         If the file is unreadable, a kind or gene is unknown, a reference allele differs from the genome, or an entry
         changes no base.
     """
+    reader, taken, edits, unread = EditReader(path, genome, tss), set(), [], []
+    for number, values in read_entries(path):
+        found = reader.read(number, values)
+        named = found._replace(name=_name_once(f"{path} line {number}", found.name, taken))
+        (edits if isinstance(named, Edit) else unread).append(named)
+    return edits, unread
+
+
+def read_entries(path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and text of one entry after the other, as `EditReader.read` takes them; only the layout is checked.
+
+    Nothing is kept, because the variants of a genome are millions.
+
+    Raises
+    ------
+    InputError
+        If the file is of no known layout, cannot be read, or holds no entry.
+    """
     path = Path(path)
     suffix = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
     if suffix not in ("vcf", "bed", "tsv"):
         raise InputError(path, f"of unknown format .{suffix}", FORMATS)
-    try:
-        opener = gzip.open if path.name.endswith(".gz") else open
-        with opener(path, "rt") as handle:
-            lines = [(number, line.rstrip("\r\n")) for number, line in enumerate(handle, start=1) if line.strip()]
-    except (*UNREADABLE, UnicodeDecodeError) as error:
-        raise InputError(path, f"not readable ({error})", FORMATS) from error
-    reader = _Reader(path, genome, tss)
-    for number, values in {"vcf": _vcf_rows, "bed": _bed_rows, "tsv": _tsv_rows}[suffix](path, lines):
-        reader.add(number, values)
-    if not reader.edits and not reader.unread:
+    entries = {"vcf": _vcf_rows, "bed": _bed_rows, "tsv": _tsv_rows}[suffix](path, _lines(path))
+    first = next(entries, None)
+    if first is None:
         raise InputError(path, "holds no edit", FORMATS)
-    return reader.edits, reader.unread
+    yield first
+    yield from entries
 
 
-class _Reader:
-    """Collects edits and checks each."""
+class Unread(NamedTuple):
+    """An entry that is no edit of known bases, and why."""
 
-    def __init__(self, path: Path, genome: Genome, tss: pd.DataFrame) -> None:
+    name: str
+    reason: str
+
+
+class EditReader:
+    """Makes edits of entries and checks each.
+
+    Parameters
+    ----------
+    path, genome, tss
+        As of `read_edits`.
+    """
+
+    def __init__(self, path, genome: Genome, tss: pd.DataFrame) -> None:
         self.path, self.genome, self.tss = path, genome, tss
-        self.edits: list[Edit] = []
-        self.unread: list[tuple[str, str]] = []
-        self.names: set[str] = set()
 
-    def add(self, number: int, values: dict) -> None:
-        """Take one entry: kind, chrom, start, end, ref, alt, gene, name, as text; empty where there is none."""
+    def read(self, number: int, values: dict) -> Edit | Unread:
+        """The edit of one entry: kind, chrom, start, end, ref, alt, gene, name, as text; empty where there is none.
+
+        Raises
+        ------
+        InputError
+            If it does not fit genome or annotation; names the line.
+        """
         kind, where = values["kind"], f"{self.path} line {number}"
         if kind not in KINDS:
             raise InputError(where, f"unknown kind {kind!r}", f"Known are {', '.join(KINDS)}")
         if values["gene"]:
-            self.edits.append(self._of_gene(where, kind, values))
-            return
+            return self._of_gene(where, kind, values)
         chrom, start, end = values["chrom"], _number(where, values["start"]), _number(where, values["end"])
-        name = self._name_once(where, values["name"] or f"{chrom}:{start + 1}-{end}_{kind}")
+        name = values["name"] or f"{chrom}:{start + 1}-{end}_{kind}"
         ref, alt = values["ref"].upper(), values["alt"].upper()
         if set(ref + alt) - BASES:
-            self.unread.append((name, f"the alleles {ref}>{alt} are no bases"))
-            return
+            return Unread(name, f"the alleles {ref}>{alt} are no bases")
         if ref and ref == alt:
-            self.unread.append((name, f"both alleles are {ref}"))
-            return
+            return Unread(name, f"both alleles are {ref}")
         if chrom not in self.genome.lengths:
             known = ", ".join(list(self.genome.lengths)[:3])
             raise InputError(where, f"chromosome {chrom} is not in {self.genome.path} ({known} ...)", "Rename it")
@@ -103,16 +130,7 @@ class _Reader:
             shared = len(commonprefix([ref, alt]))
             start, alt = start + shared, alt[shared:]
         replaced = alt.encode() if kind in REPLACES else None if kind == "motif_scramble" else b"N" * (end - start)
-        self.edits.append(Edit(name, kind, chrom, start, end, replaced))
-
-    def _name_once(self, where: str, name: str) -> str:
-        """The name, numbered if an entry before it has it: tables and counts go by names."""
-        numbered = (f"{name}_{number}" for number in count(2))
-        free = name if name not in self.names else next(other for other in numbered if other not in self.names)
-        if free != name:
-            logging.warning("%s: the name %s is given again; this entry is called %s", where, name, free)
-        self.names.add(free)
-        return free
+        return Edit(name, kind, chrom, start, end, replaced)
 
     def _check_reference(self, where: str, chrom: str, start: int, end: int, ref: str) -> None:
         found = self.genome.fetch(chrom, start, end).decode()
@@ -129,8 +147,18 @@ class _Reader:
         if places.empty:
             raise InputError(where, f"gene {gene} has no TSS in the annotation", "Check the symbol")
         first = places.iloc[0]
-        name = self._name_once(where, values["name"] or f"{gene}_tss_ablation")
+        name = values["name"] or f"{gene}_tss_ablation"
         return Edit(name, kind, str(first["chrom"]), int(first["tss"]), int(first["tss"]) + 1, None, gene)
+
+
+def _name_once(where: str, name: str, taken: set[str]) -> str:
+    """The name, numbered if an entry before it has it: tables and counts go by names."""
+    numbered = (f"{name}_{number}" for number in count(2))
+    free = name if name not in taken else next(other for other in numbered if other not in taken)
+    if free != name:
+        logging.warning("%s: the name %s is given again; this entry is called %s", where, name, free)
+    taken.add(free)
+    return free
 
 
 def _check_size(where: str, kind: str, size: int, ref: str, alt: str) -> None:
@@ -149,6 +177,16 @@ def _number(where: str, text: str) -> int:
         return int(text)
     except ValueError:
         raise InputError(where, f"{text!r} is no position", "Give whole numbers of base pairs") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines that are not empty."""
+    opener = gzip.open if path.name.endswith(".gz") else open
+    try:
+        with opener(path, "rt") as handle:
+            yield from ((number, line.rstrip("\r\n")) for number, line in enumerate(handle, start=1) if line.strip())
+    except UNREADABLE as error:
+        raise InputError(path, f"not readable ({error})", FORMATS) from error
 
 
 def _vcf_rows(path, lines):
@@ -181,12 +219,12 @@ def _bed_rows(path, lines):
 
 
 def _tsv_rows(path, lines):
-    lines = [(number, line) for number, line in lines if not line.startswith("#")]
-    names = lines[0][1].split("\t") if lines else []
+    lines = ((number, line) for number, line in lines if not line.startswith("#"))
+    names = next(lines, (0, ""))[1].split("\t")
     if "kind" not in names or not ({"chrom", "start", "end"} <= set(names) or "gene" in names):
         fix = "The header names kind, and chrom, start, end or gene; see docs/variants.md"
         raise InputError(path, f"no edits: its header is {', '.join(names) or 'empty'}", fix)
-    for number, line in lines[1:]:
+    for number, line in lines:
         given = dict(zip(names, line.split("\t"), strict=False))
         yield (
             number,

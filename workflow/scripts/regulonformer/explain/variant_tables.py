@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from regulonformer.explain.edits import Edit, random_edit, within
+from regulonformer.explain.perturbation_tables import EVERY_GROUP
 from regulonformer.explain.variants import CellReadout, Change, NewTokens, SequenceEditor
 from regulonformer.sequence.windows import overlapping
 
@@ -16,7 +17,6 @@ BESIDE = "in an element, beside its window"
 SILENT = "gene silent in the cells read"
 # Of an edit that covers a larger share of a window, random places there are nearly all the same place.
 LARGEST_SHARE = 0.5
-EVERY_GROUP = "all"
 COLUMNS = [
     "variant", "kind", "chrom", "start", "end", "status", "gene", "group", "context_change", "expression_change",
     "accessibility_change", "element_change", "p_element", "p_matched", "p", "fdr",
