@@ -90,6 +90,9 @@ def test_recipe_of_sequences_trains_embeds_and_scores_edits(recipe, small_run, s
     )
     model = tmp_path / "model"
     pretrain(recipe, small_run, settings, model, base=results / "pretrain/regulon", sequence=sequence)
+    with_lora = settings[1][recipe] | {"objective": settings[1][recipe]["objective"] | {"train": "adapter+lora"}}
+    changed = found, settings[1] | {recipe: with_lora}
+    pretrain(recipe, small_run, changed, tmp_path / "lora", base=results / "pretrain/regulon", sequence=sequence)
 
     regulators = read_parquet(results / "regulons/regulons.parquet")["source"].value_counts()
     peak = read_parquet(elements).iloc[0]

@@ -1,4 +1,5 @@
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from regulonformer.adapt.lora import add_lora, count_parameters, load_classifier
 from regulonformer.adapt.recall import Recall
 from regulonformer.adapt.tasks import CELL_SCALE, Classifier, TaskHead, drop_genes
 from regulonformer.balance import class_weights
+from regulonformer.config.schema import read_yaml
 from regulonformer.errors import InputError
 from regulonformer.model.batch import MISSING, OBSERVED, CellBatch, RegulonEdges
 from regulonformer.model.config import ModelConfig
-from regulonformer.model.encoder import Regulonformer
+from regulonformer.model.encoder import LINEAR_LAYERS, Regulonformer
 
 N_GENES, N_CLASSES = 40, 3
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"]
+TARGETS = list(LINEAR_LAYERS)
 
 
 def make_encoder(seed=0):
@@ -139,6 +141,12 @@ def test_only_adapter_and_head_train():
     assert layers == {
         f"layers.{i}.{x}" for i in (0, 1) for x in (*(f"attention.{t}" for t in TARGETS[:4]), "fc1", "fc2")
     }
+
+
+def test_the_schema_offers_the_layers_that_the_encoder_has():
+    schema = read_yaml(Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml")
+    offered = schema["properties"]["finetune"]["properties"]["targets"]
+    assert offered["items"]["enum"] == offered["default"] == TARGETS
 
 
 def test_trainable_share_is_counted_once():

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import anndata
+import h5py
 import mudata
 import numpy as np
 import pandas as pd
@@ -259,6 +260,43 @@ def test_importing_the_package_is_cheap():
         [sys.executable, "-c", heavy], cwd=SCRIPTS, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_runs_are_planned_where_snakemake_alone_is_installed(tmp_path):
+    """Packages come with the environment of the rules; only labels inside an h5ad need h5py to plan folds by."""
+    table = anndata.AnnData(np.ones((2, 3)), pd.DataFrame({"state": ["a", "b"]}, index=["1", "2"]))
+    table.write_h5ad(tmp_path / "cells.h5ad")
+    table.write_h5ad(tmp_path / "cells.hdf5")  # what a file holds decides, not its name
+    h5py.File(tmp_path / "matrix.h5", "w").close()
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(["anndata", "h5py", "numpy", "pandas", "scipy", "torch"]))
+from pathlib import Path
+import yaml
+from regulonformer.config.settings import load_settings
+from regulonformer.config.sheet import may_have_label
+from regulonformer.config.sources import modules_of
+from regulonformer.errors import InputError
+folder, labels, scripts = Path(sys.argv[1]), sys.argv[2], Path("workflow/scripts")
+load_settings(yaml.safe_load(Path("tests/config/small.yaml").read_text()), "small.yaml", Path())
+modules_of(scripts / "pretrain_model.py", scripts)
+for matrix in ("matrix.h5", "cells.h5ad", "cells.hdf5"):
+    try:
+        print(may_have_label({"matrix": str(folder / matrix), "labels": labels}, "state"))
+    except InputError as error:
+        print(error)
+"""
+
+    def planned(labels):
+        command = [sys.executable, "-c", code, str(tmp_path), labels]
+        how = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(SCRIPTS)}, "capture_output": True, "text": True}
+        return subprocess.run(command, check=True, **how).stdout.splitlines()
+
+    assert planned("labels.tsv") == ["True", "True", "True"]
+    none, *needs = planned("")
+    assert none == "False", "a .h5 is taken for a 10x file, which has no labels"
+    for name, said in zip(("cells.h5ad", "cells.hdf5"), needs, strict=True):
+        assert f"{name}: " in said and "h5py" in said and "column labels" in said
 
 
 def test_a_matrix_may_have_labels_if_its_table_of_cells_has_the_column(tmp_path):

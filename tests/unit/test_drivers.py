@@ -120,6 +120,34 @@ def test_stability_tells_models_that_agree_from_those_that_do_not():
     assert table["pairs"].to_dict() == {"seeds": 2, "folds": 2}
     assert table.loc["seeds", "spearman"] > 0.95 and 0.2 < table.loc["folds", "spearman"] < 0.8
     assert (table["spearman_lowest"] <= table["spearman"]).all() and table.loc["seeds", "top_overlap"] > 0.8
+    assert table[["ci_low", "ci_high"]].isna().all(axis=None)  # two pairs tell no interval
+
+
+def test_interval_of_stability_covers_the_truth_although_pairs_share_models():
+    rng, covered = np.random.default_rng(1), []
+    genes = [f"g{i}" for i in range(200)]
+    for _ in range(60):
+        truth, rows = rng.normal(size=200), []
+        for fold in range(4):
+            # Folds differ in how much of the truth they hold: pairs that share a fold go up and down together.
+            value = truth + rng.uniform(0.5, 2) * rng.normal(size=200)
+            rows.append(pd.DataFrame({"gene": genes, "attribution": value, "fold": fold, "seed": 0, "modality": "rna"}))
+        [row] = stability_table(pd.concat(rows).assign(**{"class": "a"})).to_dict("records")
+        assert row["pairs"] == 6 and -1 <= row["ci_low"] < row["spearman"] < row["ci_high"] <= 1
+        covered.append(row["ci_low"] < 0.397 < row["ci_high"])
+    assert np.mean(covered) >= 0.9
+
+
+@pytest.mark.filterwarnings("error")
+def test_stability_has_no_interval_where_one_fold_is_in_every_pair():
+    # The seeds of the others differ, so that pairs are of the first fold and one of them each.
+    rng, models = np.random.default_rng(2), ((0, 0), (0, 1), (0, 2), (1, 0), (2, 1), (3, 2))
+    rows = [
+        pd.DataFrame({"gene": [f"g{i}" for i in range(20)], "attribution": rng.normal(size=20), "fold": f, "seed": s})
+        for f, s in models
+    ]
+    table = stability_table(pd.concat(rows).assign(modality="rna", **{"class": "a"})).set_index("between")
+    assert table.loc["folds", "pairs"] == 3 and table.loc["folds", ["ci_low", "ci_high"]].isna().all()
 
 
 def test_a_repressed_target_that_is_low_speaks_for_its_tf():

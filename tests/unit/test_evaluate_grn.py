@@ -18,7 +18,7 @@ from regulonformer.config.schema import check_settings, read_yaml
 from regulonformer.errors import InputError
 from regulonformer.evaluate.metrics import COLUMNS
 from regulonformer.io.store import write_mudata
-from regulonformer.prior import motifs
+from regulonformer.prior import motif_hits
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
@@ -66,7 +66,8 @@ def write_world(folder: Path, n_cells: int, seed: int = 0) -> dict:
         sites[GENES.index(tf), N_GENES + GENES.index(gene)] = rng.uniform(5, 8)
     ids = np.array([f"MA{i}" for i in range(N_TFS)], object)
     names = np.array(GENES[:N_TFS], object), np.array(peaks, object)
-    motifs.write_hits(motifs.MotifHits(sparse.csr_matrix(sites), *names, ids, {"motifs": N_TFS}), folder / "hits.npz")
+    hits = motif_hits.MotifHits(sparse.csr_matrix(sites), *names, ids, {"motifs": N_TFS})
+    motif_hits.write_hits(hits, folder / "hits.npz")
     elements = [peaks[N_GENES + GENES.index(gene)] for _, gene in TRUE]
     grn = pd.DataFrame(TRUE, columns=["source", "target"]).assign(sign=1, cre=elements)
     grn.to_csv(folder / "true_edges.tsv", sep="\t", index=False)

@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
-from evaluate_genes import MIN_CELLS, _contextual
+from evaluate_genes import MIN_CELLS, _contextual, _pca_loadings
+from regulonformer.corpus.shards import Corpus, write_counts
 from regulonformer.errors import InputError
 from regulonformer.evaluate.gene_tasks import GeneTask, read_task, without_pairs
 from regulonformer.evaluate.genes import (
@@ -30,6 +32,7 @@ from regulonformer.gene_vectors import (
     regulon_vectors,
     vector_table,
 )
+from regulonformer.io.store import write_parquet, write_tsv
 from regulonformer.model.batch import CellBatch, RegulonEdges
 from regulonformer.model.config import ModelConfig
 from regulonformer.model.encoder import Regulonformer
@@ -199,6 +202,24 @@ def test_contextual_vectors_are_left_out_where_no_state_shows_a_gene_often_enoug
         if found:
             assert found["contextual"][2].tolist() == [2.0, 3.0], "an unknown gene is the mean of the others"
     assert "left out" in caplog.text
+
+
+@pytest.mark.parametrize("missing", [None, "rna", "atac"])
+def test_pca_is_named_by_the_modalities_that_it_saw(tmp_path, missing):
+    counts = [sparse.csr_matrix(np.random.default_rng(m).poisson(1.0, (30, 20))) for m in range(2)]
+    cells = pd.DataFrame({"sample": "one", "has_rna": missing != "rna", "has_atac": missing != "atac"}, index=range(30))
+    for name, part in zip(("rna", "atac"), counts, strict=True):
+        cells[f"n_counts_{name}"] = np.asarray(part.sum(1)).ravel()
+    cells["n_active"] = ((counts[0] + counts[1]) > 0).sum(1)
+    write_counts(tmp_path / "shards", [tuple(counts)], 20)
+    write_parquet(cells.set_axis(cells.index.astype(str)), tmp_path / "cells.parquet")
+    vocabulary = pd.DataFrame({"token": range(20), "symbol": SYMBOLS[:20], "gene_id": "", "is_tf": False})
+    write_tsv(vocabulary.assign(chrom="", tss=""), tmp_path / "vocabulary.tsv")
+    corpus = Corpus(tmp_path / "shards", tmp_path / "cells.parquet", tmp_path / "vocabulary.tsv")
+    shapes = {name: loadings.shape for name, loadings in _pca_loadings(corpus, 4).items()}
+    expected = {"rna": {"PCA loadings (accessibility)": (20, 4)}, "atac": {"PCA loadings (RNA)": (20, 4)}}
+    both = {"PCA loadings (RNA)": (20, 4), "PCA loadings (RNA and accessibility)": (20, 8)}
+    assert shapes == expected.get(missing, both)
 
 
 def test_a_tf_stands_for_its_targets():

@@ -1,6 +1,7 @@
 """Libraries of RNA alone, of ATAC alone and of both become one corpus, in which what was not measured is missing."""
 
 import anndata as ad
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +22,9 @@ from regulonformer.corpus.shards import Corpus
 from regulonformer.errors import InputError
 from regulonformer.io.store import read_json, read_mudata, read_parquet, read_tsv
 from regulonformer.model.batch import MISSING, OBSERVED
+from regulonformer.validate.findings import Findings
+from regulonformer.validate.libraries import read_library
+from regulonformer.validate.matrix import judge_matrix
 
 GENES = ["TF1", "A", "B", "C", "D"]
 STARTS = np.arange(5000, 30_000, 5000)
@@ -202,6 +206,35 @@ def test_a_paired_library_may_take_part_with_one_modality(tmp_path):
     assert list(read_mudata(tmp_path / "one.h5mu").mod) == ["atac"]
     with pytest.raises(InputError, match="modality is atac, but the matrix has no peaks"):
         ingest(tmp_path, {"one": {"modality": "atac"}})
+
+
+def test_an_h5mu_of_which_one_modality_counts_keeps_the_cells_that_lack_the_other(tmp_path):
+    genes, peaks = write_library(tmp_path, "one", GENES), write_library(tmp_path, "one", PEAKS, seed=1)
+    peaks.obs["state"] = "open " + peaks.obs["state"].astype(
+        str
+    )  # labels by one modality need not be those by the other
+    path = tmp_path / "one.h5ad"  # the layout is told from what is in the file
+    mudata.MuData({"rna": genes[: N_CELLS - 5].copy(), "atac": peaks[10:].copy()}).write_h5mu(path)
+    expected = {"": N_CELLS - 15, "rna": N_CELLS - 5, "atac": N_CELLS - 10}
+    for modality, n_cells in expected.items():
+        sheet = {"sample": "one", "modality": modality, "matrix": str(path), "fragments": None}
+        header, _ = judge_matrix(sheet, Findings())
+        ingest(tmp_path, {"one": {"modality": modality}})
+        data = read_mudata(tmp_path / "one.h5mu")
+        assert sorted(header.barcodes) == sorted(data.obs["barcode"]) and len(header.barcodes) == n_cells
+        for name, own in (("rna", genes), ("atac", peaks)):
+            assert (name in data.mod) == (modality in ("", name))
+            if name in data.mod:
+                assert (data[name].X.toarray() == own[data.obs["barcode"].tolist()].X.toarray()).all()
+        labels = (genes if modality == "rna" else peaks).obs["state"]
+        assert data.obs["state"].tolist() == labels[data.obs["barcode"]].tolist(), "no cell is without its label"
+        library = read_library(sheet | dict.fromkeys(("peaks", "labels", "barcode_metrics")), Findings())
+        [(_, judged)] = library.own_labels
+        assert judged.loc[data.obs["barcode"], "state"].tolist() == data.obs["state"].tolist()
+        notes = " ".join(read_json(tmp_path / "one.qc.json")["notes"])
+        assert ("15 barcodes that lack a modality" in notes) == (modality == "")
+    run_line(tmp_path, {"one": {"modality": "rna"}})
+    assert read_mudata(tmp_path / "counts/one.h5mu").n_obs == expected["rna"]
 
 
 def test_labels_inside_the_matrix_are_labels_and_may_not_contradict_a_labels_file(tmp_path):

@@ -23,6 +23,7 @@ from regulonformer.explain.perturbation import (
 )
 from regulonformer.explain.perturbation_tables import against_null, choose_null, target_table
 from regulonformer.explain.response import ResponseModel, condition_kernels
+from regulonformer.io.scores import FROM_OTHERS
 from regulonformer.io.store import write_parquet, write_tsv
 from regulonformer.model.batch import RegulonEdges
 from regulonformer.model.config import ModelConfig
@@ -418,6 +419,26 @@ def test_the_lost_tf_is_found_and_its_effect_predicted_from_other_donors(world):
     assert (bounded["ci_low"] <= bounded["value"] + 1e-9).all() and (
         bounded["value"] <= bounded["ci_high"] + 1e-9
     ).all()
+
+
+def test_every_other_method_is_compared_with_ours_on_the_same_resamples(world):
+    perturb(world)
+    table = evaluate(world)
+    own, others = "toy: TF2_ko", f"toy: TF2_ko{FROM_OTHERS}"
+    values = table[table["fold"] == "pooled"].set_index(["dataset", "method", "metric"])["value"]
+    gaps = table[table["metric"].str.startswith("gap_")]
+    for dataset, ours in ((own, "regulonformer (test)"), (others, "regulonformer (test), with other donors")):
+        found = gaps[gaps["dataset"] == dataset].set_index(["method", "metric"])
+        assert ours not in found.index.levels[0] and set(found["fold"]) == {"pooled"}
+        for (method, metric), gap in found["value"].items():
+            name = metric.removeprefix("gap_")
+            assert gap == pytest.approx(values[dataset, method, name] - values[dataset, ours, name])
+    assert values[own].index.get_level_values(0).str.contains("donors").sum() == 0
+    # Differences vary less than scores, which rise and fall together over the resamples.
+    width = (table["ci_high"] - table["ci_low"]).set_axis(pd.MultiIndex.from_frame(table[["fold", "method", "metric"]]))
+    name = "pearson_change_top20"
+    parts = [width["pooled", f"{method}with other donors", name] for method in ("regulons, ", "regulonformer (test), ")]
+    assert width["pooled", "regulons, with other donors", f"gap_{name}"] < np.hypot(*parts)
 
 
 def test_without_states_every_cell_is_of_one_group(world):

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pandas as pd
+import pysam
 import pytest
 import yaml
 
@@ -137,6 +138,20 @@ def spoil_network(folder, settings):
     (folder / "network.csv").write_text("source,target,weight\nFoo1,Bar2,1\n")
 
 
+def spoil_variants(folder, settings):
+    (folder / "genome.fa").write_text(f">chr1\n{'ACGT' * 9000}\n")
+    pysam.faidx(str(folder / "genome.fa"))
+    settings["reference"]["fasta"] = f"{folder}/genome.fa"
+    (folder / "edits.vcf").write_text("#CHROM\tPOS\tID\tREF\tALT\nchr1\t1001\trs1\tG\tT\n")
+    settings["variants"] = {"file": f"{folder}/edits.vcf"}
+
+
+def spoil_variant_states(folder, settings):
+    """Variants are scored in the states of the task, of which one is called as all cells together."""
+    spoil_variants(folder, settings)
+    (folder / "labels.tsv").write_text((folder / "labels.tsv").read_text().replace("\tA\n", "\tall\n"))
+
+
 CASES = {
     spoil_unknown_key: ["config.yaml", "'rnak'", "'rank'"],
     spoil_type: ["config.yaml", "finetune/rank", "'four'", "integer"],
@@ -154,6 +169,8 @@ CASES = {
     spoil_simulation: ["config.yaml", "simulate/activate", "'a'", "activate: false"],
     spoil_annotation: ["config.yaml", "reference/annotation", "goal: matrices"],
     spoil_network: ["network.csv", "Bar2", "GENE0", "species"],
+    spoil_variants: ["edits.vcf line 2", "allele G at chr1:1001", "genome.fa has A", "genome build"],
+    spoil_variant_states: ["'state'", "'all'", "variants/group"],
 }
 
 

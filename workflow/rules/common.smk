@@ -227,7 +227,10 @@ def tasks_of(kind):
 def labelled(task):
     """Libraries whose cells may have a label of a task."""
     column = CONFIG["tasks"][task]["column"]
-    return [name for name, sample in SAMPLES.items() if may_have_label(sample, column)]
+    try:
+        return [name for name, sample in SAMPLES.items() if may_have_label(sample, column)]
+    except InputError as error:
+        raise WorkflowError(f"Bad input: {error}") from None
 
 
 def folds_of(task):

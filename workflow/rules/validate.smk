@@ -17,6 +17,7 @@ rule validate_inputs:
         tfs=given(CONFIG["reference"]["tfs"]),
         aliases=given(CONFIG["reference"]["aliases"]),
         blacklist=given(CONFIG["reference"]["blacklist"]),
+        variants=given(CONFIG["variants"]["file"]),
         lib=lib("validate_inputs"),
     output:
         verdict="<results>/validate/inputs.json",
@@ -34,8 +35,16 @@ rule validate_inputs:
         tasks=section("tasks"),
         splits={key: CONFIG["splits"][key] for key in ("group", "folds")},
         ingest={key: CONFIG["ingest"][key] for key in ("counts", "second_modality", "chromosomes")},
-        perturbation={key: CONFIG["perturbation"][key] for key in ("column", "control", "group")},
+        perturbation={key: CONFIG["perturbation"][key] for key in ("column", "control", "group")}
+        | {"states": perturbation_settings()["group"] if reaches("full") and perturbs() else None},
+        variants=(
+            {key: CONFIG["variants"][key] for key in ("file", "group")}
+            | {"states": variant_settings()["group"] if reaches("full") else None}
+            if CONFIG["variants"]["file"]
+            else {}
+        ),
         network_confidence=CONFIG["regulons"]["network_confidence"],
+        goal=CONFIG["goal"],
         rules_mb=lambda wildcards: memory_of("ingest_sample", "count_sample", "merge_samples", "build_corpus"),
     message:
         "Checking the inputs"

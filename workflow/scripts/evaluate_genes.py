@@ -100,25 +100,32 @@ def _methods(corpus, table: pd.DataFrame, regulons: pd.DataFrame, recipe: str) -
     symbols = corpus.vocabulary["symbol"]
     static_ND = read_vectors(table, STATIC, symbols)[""]
     regulon_ND = read_vectors(table, REGULON, symbols).get("", np.full_like(static_ND, np.nan))
-    width, chosen = static_ND.shape[1], np.arange(0, len(corpus), -(-len(corpus) // LOADING_CELLS))
-    loadings = [
-        principal_components(counts[measured], corpus.library[chosen, m][measured], width).loadings
-        for m, counts in enumerate(corpus.rows(chosen))
-        if (measured := ~corpus.missing[chosen, m]).any()
-    ]
-    ours = f"regulonformer ({recipe})"
+    ours, pca = f"regulonformer ({recipe})", _pca_loadings(corpus, static_ND.shape[1])
+    first, first_ND = next(iter(pca.items()))
     found = {
         ours: as_regulators(static_ND, regulon_ND),
         f"{ours}, static": static_ND,
         **_contextual(table, symbols, f"{ours}, contextual"),
-        "PCA loadings (RNA)": loadings[0],
-        "PCA loadings (RNA and accessibility)": np.hstack(loadings),
-        "PCA loadings (RNA), prior": as_regulators(loadings[0], prior_vectors(loadings[0], regulons, symbols)),
+        **pca,
+        f"{first}, prior": as_regulators(first_ND, prior_vectors(first_ND, regulons, symbols)),
         "expression statistics": expression_statistics(corpus),
     }
     methods = {name: lambda seed, values=values: values for name, values in found.items()}
     shape = found[ours].shape
     return methods | {"random vectors": lambda seed: np.random.default_rng(seed).standard_normal(shape)}
+
+
+def _pca_loadings(corpus, width: int) -> dict[str, np.ndarray]:
+    """Loadings of genes on the principal components of each modality that is there: of the first one, then of both."""
+    chosen = np.arange(0, len(corpus), -(-len(corpus) // LOADING_CELLS))
+    loadings = {
+        title: principal_components(counts[measured], corpus.library[chosen, m][measured], width).loadings
+        for m, (title, counts) in enumerate(zip(("RNA", "accessibility"), corpus.rows(chosen), strict=True))
+        if (measured := ~corpus.missing[chosen, m]).any()
+    }
+    first = next(iter(loadings))
+    found = {f"PCA loadings ({first})": loadings[first]}
+    return found | {f"PCA loadings ({' and '.join(loadings)})": np.hstack(list(loadings.values()))}
 
 
 def _contextual(table: pd.DataFrame, symbols, name: str) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from regulonformer.io.store import read_mudata, read_parquet, write_tsv
 from regulonformer.log import rule_log
 from regulonformer.prior.evidence import profiles
 from regulonformer.prior.links import read_links
-from regulonformer.prior.motifs import read_hits
+from regulonformer.prior.motif_hits import read_hits
 from regulonformer.prior.network import fit_to_genes, read_network
 
 OURS = "regulonformer (regulons)"
@@ -90,8 +90,9 @@ def main(
         fold = grn.folds_of(data.obs["donor"].astype(str).to_numpy())
         fold = fold[data.obs_names.get_indexer(data["rna"].obs_names)][cells]
         without = read_parquet(fold_regulons)
+        unseen = "donors" if data.obs["donor"].nunique() > 1 else "cells"
         rows += _judge_prediction(
-            f"{run}: expression in donors not fitted", edges, without, methods, expression, fold, settings
+            f"{run}: expression in {unseen} not fitted", edges, without, methods, expression, fold, settings
         )
         rows += _judge_stability(f"{run}: stability", pd.read_csv(stability, sep="\t"))
     columns = ["method", "dataset", "seed", "metric", "value", "ci_low", "ci_high"]

@@ -11,10 +11,13 @@ from regulonformer.evaluate.metrics import COLUMNS
 from regulonformer.evaluate.perturbation_methods import SIGNS, cosine, simple_profiles
 from regulonformer.evaluate.perturbed_cells import PerturbedCells
 from regulonformer.explain.response import ResponseModel
+from regulonformer.io.scores import FROM_OTHERS
 from regulonformer.io.store import read_parquet, write_tsv
 from regulonformer.log import rule_log
 from regulonformer.prior.links import read_links
-from regulonformer.prior.motifs import read_hits
+from regulonformer.prior.motif_hits import read_hits
+
+WITH_OTHERS = "with other donors"  # methods that predict the change in a donor from that in others
 
 
 def main(
@@ -61,9 +64,14 @@ def main(
                 for fold, chosen in data.folds()
                 for row in _found(data, ours, simple, label, gene, chosen, bootstrap)
             ]
-            for fold, method, metric, values in [*found, *_predicted(data, ours, simple, label, gene, bootstrap)]:
-                bounds = judge.interval(values, confidence, centred=metric not in judge.RANKS)
-                rows.append((method, f"{run}: {label}", fold, metric, values[0], *bounds))
+            predicted = _predicted(data, ours, simple, label, gene, bootstrap)
+            judged = {f"{run}: {label}": judge.with_gaps(found, ours)}
+            judged[f"{run}: {label}{FROM_OTHERS}"] = judge.with_gaps(predicted, f"{ours}, {WITH_OTHERS}")
+            for dataset, scores in judged.items():
+                for fold, method, metric, values in scores:
+                    centred = metric.removeprefix("gap_") not in judge.RANKS
+                    bounds = judge.interval(values, confidence, centred=centred)
+                    rows.append((method, dataset, fold, metric, values[0], *bounds))
     table = pd.DataFrame(rows, columns=["method", "dataset", "fold", *COLUMNS[4:]]).assign(seed="all")
     write_tsv(table[list(COLUMNS)], output)
 
@@ -119,8 +127,8 @@ def _predicted(data: PerturbedCells, ours: str, simple: dict, label, gene, boots
     profiles = [_profiles(data, ours, simple, pairs[donor]) for donor in donors]
     known = {name: np.stack([profile[name][true, others] for profile in profiles]) for name in (ours, "regulons")}
     priors = {
-        "regulons, with other donors": known["regulons"][None],
-        f"{ours}, with other donors": np.stack(list(known.values())),
+        f"regulons, {WITH_OTHERS}": known["regulons"][None],
+        f"{ours}, {WITH_OTHERS}": np.stack(list(known.values())),
     }
     rows = []
     for u, donor in enumerate(donors):
@@ -145,7 +153,7 @@ def _over_donors(rows: list[tuple]) -> list[tuple]:
     parts = {}
     for _, method, metric, values in rows:
         parts.setdefault((method, metric), []).append(values)
-    return [("pooled", *key, np.mean(values, axis=0)) for key, values in parts.items()]
+    return [(judge.POOLED, *key, np.mean(values, axis=0)) for key, values in parts.items()]
 
 
 def _activity(data: PerturbedCells, pairs, times_RC) -> np.ndarray:

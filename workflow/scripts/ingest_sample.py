@@ -58,7 +58,7 @@ def main(
     if labels:
         cells, more = join_labels(cells, labels)
         notes += more
-    cells, more = join_own_labels(cells, read_own_labels(matrix, peak_matrix))
+    cells, more = join_own_labels(cells, read_own_labels(matrix, peak_matrix, sample.get("modality", "")))
     notes += more
     metrics = [rna_metrics(rna)] if rna is not None else []
     if atac is not None:

@@ -164,7 +164,7 @@ def drivers(states, tfs, genes):
                 passed = rank < 3
                 found = (1 / rank, 1 / rank, 5.0, 0.001, 0.01 if passed else 0.6, rank, rank == 1, 30)
                 rows.append((state, gene, modality, gene in tfs, *found))
-            stable += [(state, modality, between, 3, 0.8, 0.6, 0.7, 40) for between in ("seeds", "folds")]
+            stable += [(state, modality, between, 3, 0.8, 0.7, 0.9, 0.6, 0.7, 40) for between in ("seeds", "folds")]
         for at, tf in enumerate(tfs):
             own = at == number
             ranked.append(
@@ -181,8 +181,8 @@ def drivers(states, tfs, genes):
                                                               "gene_attention", "z", "p", "fdr", "rank"]),
         "enrichment": pd.DataFrame(rich, columns=["class", "set", "kind", "overlap", "expected", "set_size", "drivers",
                                                   "background", "p", "fdr", "genes"]),
-        "driver_stability": pd.DataFrame(stable, columns=["class", "modality", "between", "pairs", "spearman",
-                                                          "spearman_lowest", "top_overlap", "genes"]),
+        "driver_stability": pd.DataFrame(stable, columns=["class", "modality", "between", "pairs", "spearman", "ci_low",
+                                                          "ci_high", "spearman_lowest", "top_overlap", "genes"]),
     }  # fmt: skip
 
 

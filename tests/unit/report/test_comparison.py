@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regulonformer.io.scores import FROM_OTHERS
 from regulonformer.report.comparison import compare, differences_among, pooled_scores
 from regulonformer.report.evidence import read_evidence
 from regulonformer.report.questions import answers, scored
@@ -113,6 +114,22 @@ def test_many_perturbations_are_shown_by_their_mean(tmp_path):
     half = 2.4469 * 0.1 * np.std(range(7), ddof=1) / np.sqrt(7)  # Student's t, six degrees of freedom
     assert mean["value"] == pytest.approx(0.4) and mean["ci_high"] == pytest.approx(0.4 + half, rel=1e-3)
     assert (rows["fold"] != "pooled").sum() == 14
+
+
+def test_differences_are_averaged_over_many_perturbations_too_and_those_from_other_donors_apart(tmp_path):
+    parts = []
+    for at in range(1, 8):
+        for end, ours, other in (("", 0.1 * at + 0.2, 0.1 * at), (FROM_OTHERS, 0.3, 0.3 + 0.1 * (-1) ** at)):
+            scores = {"regulonformer": ours, "mean": other}
+            parts.append(invented_results.tidy(f"norman: GENE{at}{end}", scores, ["pearson_change"]))
+            gap = {"mean": other - ours + 0.001 * at}
+            parts.append(invented_results.tidy(f"norman: GENE{at}{end}", gap, ["gap_pearson_change"]))
+    pd.concat(parts).to_csv(tmp_path / "perturbation.tsv", sep="\t", index=False)
+    found = answers(read_evidence({"perturbation": tmp_path / "perturbation.tsv"}))
+    outcomes = {answer.dataset: answer.comparison.outcome for answer in found}
+    assert outcomes == {"norman: 7 perturbations": "above", f"norman: 7 perturbations{FROM_OTHERS}": "tied"}
+    # The scores alone could not tell: they differ more between perturbations than between methods.
+    assert found[0].comparison.difference["value"] == pytest.approx(0.196)
 
 
 def test_table_of_differences_marks_wins_ties_and_losses():

@@ -43,7 +43,12 @@ def test_map_of_classes_shows_what_stands_out_and_marks_what_passes():
 def test_stability_has_a_panel_for_seeds_and_one_for_folds():
     stability = invented_results.drivers(STATES, TFS, GENES)["driver_stability"]
     with theme():
-        assert len(stability_dots(stability).axes) == 2
+        panels = stability_dots(stability).axes
+        assert len(panels) == 2
+        spans = [
+            line.get_segments()[0][:, 0].tolist() for line in panels[0].collections if hasattr(line, "get_segments")
+        ]
+        assert spans[:2] == [[0.6, 0.8], [0.7, 0.9]], "the worst pair to the mean, and the interval"
         [panel] = stability_dots(stability[stability["between"] == "seeds"]).axes
         assert panel.get_title(loc="left") == "Same cells, other seeds"
 

@@ -70,7 +70,8 @@ class Inputs:
         self.tfs.write_text("GENE1\nGENE3\n")
         self.blacklist.write_text("chr1\t35000\t36000\n")
         self.samples = [self.sample("a")]
-        self.tasks, self.ingest = {"state": {"column": "state"}}, {}
+        self.tasks, self.ingest, self.variants = {"state": {"column": "state"}}, {}, {}
+        self.states, self.goal = None, "full"
 
     @staticmethod
     def records(ids=IDS, genes=GENES, chrom="chr1"):
@@ -95,7 +96,8 @@ class Inputs:
     def verdict(self, **reference):
         names = ("annotation", "fasta", "network", "tfs", "blacklist")
         reference = {name: str(getattr(self, name)) for name in names} | reference
-        return judge_inputs(self.samples, reference, self.tasks, ["A"], results=self.folder, ingest=self.ingest)
+        how = {"results": self.folder, "ingest": self.ingest, "variants": self.variants, "goal": self.goal}
+        return judge_inputs(self.samples, reference, self.tasks, ["A"], **how)
 
     def found(self, **reference):
         """Code -> finding."""

@@ -111,9 +111,20 @@ def test_a_library_of_one_modality_is_taken_and_pointed_out_unless_the_sheet_say
     write_matrix(inputs.matrix, genes=[], ids=[])
     inputs.samples = [inputs.sample("a", **alone), inputs.sample("b", modality="atac", **alone)]
     assert wrong(inputs.found()) == ["genes.none", "matrix.no_genes"]
+    inputs.goal = "matrices"  # which nothing is missing for
+    assert wrong(inputs.found()) == ["matrix.no_genes"]
+    write_matrix(inputs.matrix, peaks=[])
+    inputs.samples = [inputs.sample("a", **alone)]
+    assert wrong(inputs.found()) == ["matrix.no_atac"]
+    inputs.goal = "full"
+    write_matrix(inputs.matrix, genes=[], ids=[])
     inputs.samples = [inputs.sample("a", modality="atac", **alone)]
     assert wrong(inputs.found()) == []
     inputs.samples = [inputs.sample("a", modality="rna", **alone)]
+    assert "matrix.no_modality" in inputs.found()
+    # Ingest takes the barcodes of an ATAC library from its peaks, and refuses genes in their place.
+    write_matrix(inputs.matrix, peaks=[])
+    inputs.samples = [inputs.sample("a", modality="atac")]
     assert "matrix.no_modality" in inputs.found()
 
 

@@ -18,6 +18,12 @@ def test_labels_of_perturbed_cells_need_a_column_and_a_control(inputs):
     assert "state" in found(column="guide")["perturbation.no_column"]["fix"]
     assert "'A', 'B'" in found(control="none")["perturbation.no_control"]["message"]
     assert "'condition' are 'x'" in found(column="condition", control="x")["perturbation.none"]["message"]
+    assert found(column=None, states="state") == {}
+    inputs.labels.write_text(
+        "barcode\tstate\n" + "".join(f"{b}\t{['B', 'all'][i % 2]}\n" for i, b in enumerate(BARCODES))
+    )
+    assert "names cells 'all'" in found(column=None, states="state")["perturbation.taken_name"]["message"]
+    assert found(column=None, states=None) == {}
 
 
 def test_tasks_need_a_column_with_two_classes(inputs):

@@ -130,6 +130,11 @@ def may_have_label(sample: dict, column: str) -> bool:
     """Whether cells of a library may have a value in a column: by the sheet, a labels file, or the matrix's own table.
 
     Folds and transfer are planned by this: of files no more than the names of columns are read.
+
+    Raises
+    ------
+    InputError
+        If that takes h5py, and only Snakemake is installed where runs are planned.
     """
     matrices = [sample[key] for key in ("matrix", "peak_matrix") if sample.get(key)]
     return bool(sample.get(column) or sample["labels"] or any(_may_have_column(path, column) for path in matrices))
@@ -145,8 +150,15 @@ def _may_have_column(path: str, column: str) -> bool:
 @lru_cache
 def _cell_columns(path: str, changed: int) -> frozenset:
     """Columns of the tables of cells in an h5ad or h5mu file as it was when it changed last; none in other files."""
-    import h5py
-
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        # 10x files hold no labels: one without them must not ask for h5py.
+        if path.endswith(".h5") or not _is_hdf5(path):
+            return frozenset()
+        problem = "labels may lie in its table obs, and h5py, which reads it, is not installed where Snakemake runs"
+        fix = "pip install h5py there, or give labels in a file (column labels) or in a column of the sheet"
+        raise InputError(path, problem, fix) from None
     if not h5py.is_hdf5(path):
         return frozenset()
     with suppress(OSError), h5py.File(path) as file:  # a damaged file is a finding of validate_inputs
@@ -154,6 +166,12 @@ def _cell_columns(path: str, changed: int) -> frozenset:
         tables = [group["obs"] for group in groups if isinstance(group.get("obs"), h5py.Group)]
         return frozenset(column for table in tables for column in table)
     return frozenset()
+
+
+def _is_hdf5(path: str) -> bool:
+    """Whether a file begins as HDF5 does."""
+    with open(path, "rb") as handle:
+        return handle.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def _find_files(cells: dict, where: str, simulated: bool, downloads, modality: str) -> dict:

@@ -8,6 +8,7 @@ from scipy import stats
 TOP_GENES = 20
 OVERLAP_GENES = 50
 SUFFIX = r"[_-](ko|kd|oe|crispri|crispra)$"
+POOLED = "pooled"
 RANKS = ("rank_of_true_tf", "reciprocal_rank", "discrimination")
 
 
@@ -156,6 +157,21 @@ def change_scores(predicted_N: np.ndarray, observed_RN: np.ndarray, error_N: np.
         "pearson_change_top20": pearson(predicted_N[top], observed_RN[:, top]),
         "overlap_top50": called[most_R50].mean(axis=1),
     }
+
+
+def with_gaps(rows: list[tuple], ours: str) -> list[tuple]:
+    """Scores, and of all cells together the score of each other method less ours, over the same resamples.
+
+    Parameters
+    ----------
+    rows
+        fold, method, metric, the value followed by those of resamples.
+    ours
+        Method that the others are compared with.
+    """
+    own = {metric: values for fold, method, metric, values in rows if (fold, method) == (POOLED, ours)}
+    others = [row for row in rows if row[0] == POOLED and row[1] != ours and row[2] in own]
+    return rows + [(fold, method, f"gap_{metric}", values - own[metric]) for fold, method, metric, values in others]
 
 
 def interval(values: np.ndarray, confidence: float, centred: bool) -> np.ndarray:

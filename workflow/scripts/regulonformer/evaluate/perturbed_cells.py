@@ -80,7 +80,7 @@ class PerturbedCells:
         """Each donor alone, then all cells together."""
         donors = np.unique(self.donor)
         alone = [(name, self.donor == name) for name in donors] if len(donors) > 1 else []
-        return [*alone, ("pooled", np.ones(len(self.donor), bool))]
+        return [*alone, (judge.POOLED, np.ones(len(self.donor), bool))]
 
     def arms(self, label: str, chosen: np.ndarray) -> list:
         """Rows of perturbed and control cells, per stratum."""

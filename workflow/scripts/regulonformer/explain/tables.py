@@ -4,13 +4,14 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control, spearmanr
+from scipy.stats import false_discovery_control, spearmanr, t
 
 from regulonformer.explain.permutation import contrast_classes
 from regulonformer.model.batch import MODALITIES
 
 TOP = 50  # genes whose overlap is counted
 ALPHA = 0.05
+MIN_UNITS = 3  # folds or seeds, for an interval over them
 
 
 def attribution_table(values_XMN: np.ndarray, class_X: np.ndarray, symbols: np.ndarray) -> pd.DataFrame:
@@ -127,8 +128,9 @@ def stability_table(attribution: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         class, modality, between (`seeds`: same fold and cells, other seed; `folds`: same seed, other fold and cells),
-        pairs, spearman (rank correlation over the genes that either has, mean over pairs), spearman_lowest, top_overlap
-        (share of the 50 strongest genes that both have), genes.
+        pairs, spearman (rank correlation over the genes that either has, mean over pairs), ci_low, ci_high (its 95 %
+        interval, see `_jackknife`), spearman_lowest, top_overlap (share of the 50 strongest genes that both have),
+        genes.
     """
     rows = []
     for (name, modality), part in attribution.groupby(["class", "modality"], sort=True):
@@ -136,14 +138,44 @@ def stability_table(attribution: pd.DataFrame) -> pd.DataFrame:
         pairs = {"seeds": [], "folds": []}
         for one, other in combinations(wide, 2):
             if (one[0] == other[0]) != (one[1] == other[1]):
-                pairs["seeds" if one[0] == other[0] else "folds"].append(_agreement(wide[one], wide[other]))
+                found = (one, other, *_agreement(wide[one], wide[other]))
+                pairs["seeds" if one[0] == other[0] else "folds"].append(found)
         for between, found in pairs.items():
             if found:
-                rho, overlap, n_genes = np.array(found).T
-                row = (len(found), rho.mean(), rho.min(), overlap.mean(), int(n_genes.max()))
+                first, second, *scores = zip(*found, strict=True)
+                rho, overlap, n_genes = map(np.array, scores)
+                bounds = _jackknife(rho, np.array([first, second]))
+                row = (len(found), rho.mean(), *bounds, rho.min(), overlap.mean(), int(n_genes.max()))
                 rows.append((name, modality, between, *row))
-    columns = ["class", "modality", "between", "pairs", "spearman", "spearman_lowest", "top_overlap", "genes"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["class", "modality", "between", "pairs", "spearman", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=[*columns, "spearman_lowest", "top_overlap", "genes"])
+
+
+def _jackknife(rho_P: np.ndarray, models_2PK: np.ndarray) -> tuple[float, float]:
+    """Interval of a mean over pairs of models; NaN without three folds or seeds, or where one of them is in every pair.
+
+    Pairs share models, so that they are no independent draws: whole folds are left out one at a time, or seeds where
+    there are fewer than three folds (the jackknife of Arvesen 1969, Annals of Mathematical Statistics 40:2076, for
+    means over pairs; Student's t).
+
+    Parameters
+    ----------
+    rho_P
+        Of each of P pairs.
+    models_2PK
+        Fold and seed of both models of each pair.
+    """
+    for of_pair_2P in (models_2PK[..., 0], models_2PK[..., 1]):
+        units = np.unique(of_pair_2P)
+        if len(units) >= MIN_UNITS:
+            left_UP = [(of_pair_2P != unit).all(0) for unit in units]
+            if not all(left_P.any() for left_P in left_UP):
+                break
+            means = np.array([rho_P[left_P].mean() for left_P in left_UP])
+            error = np.sqrt((len(units) - 1) * means.var())
+            half = t.ppf(0.975, len(units) - 1) * error
+            return max(rho_P.mean() - half, -1.0), min(rho_P.mean() + half, 1.0)
+    return np.nan, np.nan
 
 
 def _agreement(one: pd.Series, other: pd.Series) -> tuple[float, float, int]:

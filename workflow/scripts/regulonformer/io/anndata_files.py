@@ -19,6 +19,7 @@ COLUMNS = {
 }
 TYPES = {"GEX": GENES, "ATAC": PEAKS}
 MODALITIES = {"rna": GENES, "gex": GENES, "atac": PEAKS, "peaks": PEAKS}
+COUNTED = {"": (GENES, PEAKS), "rna": (GENES,), "atac": (PEAKS,)}
 PLACE = ("spatial_x", "spatial_y")
 _STABLE_ID = r"ENS[A-Z]*G\d{6,}(\.\d+)?"
 _INTERVAL = r".+[:_-]\d+[_-]\d+"
@@ -40,11 +41,16 @@ def read_h5ad_counts(path, contents: Contents, *, raw: bool = True, layer: str |
         return _read_counts(path, file, raw, layer)
 
 
-def read_h5mu_names(path) -> Contents:
-    """Names in an h5mu file: the barcodes that all modalities with genes or peaks share, in the order of the first."""
+def read_h5mu_names(path, modality: str = "") -> Contents:
+    """Names in an h5mu file: the barcodes that all modalities with genes or peaks share, in the order of the first.
+
+    With a `modality`, "rna" or "atac", those of it alone: a cell need not be in the other one.
+    """
     with h5py.File(path) as file:
         modalities = [_read_names(group, _modality_type(name)) for name, group in file["mod"].items()]
-    counted = [barcodes for barcodes, features in modalities if _is_counted(features)] or [[]]
+    chosen = [barcodes for barcodes, features in modalities if _is_counted(features, modality)]
+    # A file without the modality that is asked for keeps its cells; that it lacks it is told by who reads the library.
+    counted = chosen or [barcodes for barcodes, features in modalities if _is_counted(features)] or [[]]
     shared = set(counted[0]).intersection(*counted[1:])
     lost = len(set().union(*counted)) - len(shared)
     notes = [f"{lost} barcodes that lack a modality were left out"] if lost else []
@@ -65,8 +71,11 @@ def read_h5mu_counts(path, contents: Contents, *, raw: bool = True) -> sparse.cs
     return stack(path, blocks, contents.barcodes)
 
 
-def read_cell_table(path) -> pd.DataFrame | None:
-    """Columns of `obs` as text, "" where a value is missing; the first table that has a column wins in an h5mu.
+def read_cell_table(path, modality: str = "") -> pd.DataFrame | None:
+    """Columns of `obs` as text, "" where a value is missing.
+
+    In an h5mu the first table that has a column wins: that of all cells, then that of `modality` ("rna" or "atac"),
+    which has all cells that take part. A column is never put together of several tables: they may not mean the same.
 
     Returns
     -------
@@ -76,7 +85,12 @@ def read_cell_table(path) -> pd.DataFrame | None:
     if not h5py.is_hdf5(path):
         return None
     with h5py.File(path) as file:
-        groups = [file, *(file["mod"].values() if "mod" in file else ())]
+        modalities = list(file["mod"].items()) if "mod" in file else []
+        if modality:
+            modalities.sort(
+                key=lambda item: not _is_counted(_read_names(item[1], _modality_type(item[0]))[1], modality)
+            )
+        groups = [file, *(group for _, group in modalities)]
         tables = [read_elem(group["obs"]) for group in groups if "obs" in group]
     if not tables:
         return None
@@ -122,8 +136,8 @@ def _modality_type(name: str) -> str:
     return MODALITIES.get(name.lower(), name)
 
 
-def _is_counted(features: pd.DataFrame) -> bool:
-    return features["type"].isin([GENES, PEAKS]).any()
+def _is_counted(features: pd.DataFrame, modality: str = "") -> bool:
+    return features["type"].isin(COUNTED[modality]).any()
 
 
 def _read_names(group: h5py.Group, default_type: str | None = None) -> tuple[list[str], pd.DataFrame]:

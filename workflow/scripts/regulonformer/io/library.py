@@ -65,8 +65,9 @@ def read_library(
         found = _with_unspliced(matrix, genome, recover)
     else:
         options = {"genome": genome, "recover": recover, "add_chr": add_chr}
-        first = read_counts(matrix, **options)
-        other = read_counts(peak_matrix, **options) if peak_matrix else None
+        # Of two files each gives one modality, of a single one the sheet says which.
+        first = read_counts(matrix, modality="rna" if peak_matrix else modality, **options)
+        other = read_counts(peak_matrix, modality="atac", **options) if peak_matrix else None
         found = _joined(matrix, peak_matrix, first, other) if other else _single(first)
     if not modality:
         return found
@@ -78,9 +79,10 @@ def read_library(
     return Library({modality: found.tables[modality]}, found.barcodes, notes)
 
 
-def read_own_labels(matrix, peak_matrix=None) -> list[tuple[str, pd.DataFrame]]:
+def read_own_labels(matrix, peak_matrix=None, modality: str = "") -> list[tuple[str, pd.DataFrame]]:
     """Tables of cells that come inside h5ad and h5mu files: file and table by barcode, text."""
-    tables = [(path, read_cell_table(path)) for path in (matrix, peak_matrix) if path]
+    files = [(matrix, "rna"), (peak_matrix, "atac")] if peak_matrix else [(matrix, modality)]
+    tables = [(path, read_cell_table(path, one)) for path, one in files]
     return [(path, table) for path, table in tables if table is not None]
 
 

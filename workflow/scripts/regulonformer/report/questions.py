@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
+from regulonformer.io.scores import FROM_OTHERS
 from regulonformer.report.comparison import (
     Comparison,
     compare,
@@ -160,13 +161,11 @@ def scored(evidence: Evidence, name: str) -> list[tuple[Question, str, pd.DataFr
     Of drivers the mean over branches counts, and many perturbations are shown as one dataset (`averaged`).
     """
     question = next(question for question in QUESTIONS if question.table == name)
-    table = getattr(evidence, name)
-    if table is None or table.empty:
+    table = _table(evidence, name)
+    if table is None:
         return []
     table = without_gaps(table)
     table = table[table["branch"] == "all"] if "branch" in table else table
-    if name == "perturbation" and table["dataset"].nunique() > MAX_PERTURBATIONS:
-        table = averaged(table)
     return [(question, dataset, table[table["dataset"] == dataset]) for dataset in dict.fromkeys(table["dataset"])]
 
 
@@ -174,15 +173,28 @@ def paired_differences(evidence: Evidence, question: Question) -> pd.DataFrame |
     """Ours less each method on the same resamples, from a table of its own or from the scores; None without."""
     if question.differences:
         return getattr(evidence, question.differences)
-    table = getattr(evidence, question.table)
-    return None if table is None or table.empty else differences_among(table)
+    table = _table(evidence, question.table)
+    return None if table is None else differences_among(table)
+
+
+def _table(evidence: Evidence, name: str) -> pd.DataFrame | None:
+    """A table of scores, many perturbations as one dataset; None where there are no scores."""
+    table = getattr(evidence, name)
+    if table is None or table.empty:
+        return None
+    if name != "perturbation":
+        return table
+    parts = [part for _, part in table.groupby(table["dataset"].str.endswith(FROM_OTHERS))]
+    shown = [averaged(part) if part["dataset"].nunique() > MAX_PERTURBATIONS else part for part in parts]
+    return pd.concat(shown, ignore_index=True)
 
 
 def averaged(table: pd.DataFrame) -> pd.DataFrame:
     """Means over datasets, with intervals over datasets by Student's t; single datasets stand in for folds."""
     pooled = table[table["fold"] == "pooled"]
-    run = pooled["dataset"].iloc[0].split(":")[0]
-    together = f"{run}: {pooled['dataset'].nunique()} perturbations"
+    first = pooled["dataset"].iloc[0]
+    together = f"{first.split(':')[0]}: {pooled['dataset'].nunique()} perturbations"
+    together += FROM_OTHERS if first.endswith(FROM_OTHERS) else ""
     means = pooled.groupby(["method", "metric"])["value"].agg(["mean", "sem", "count"]).reset_index()
     half = means["sem"] * stats.t.ppf(0.975, (means["count"] - 1).clip(lower=1))
     means = means.assign(value=means["mean"], ci_low=means["mean"] - half, ci_high=means["mean"] + half)

@@ -11,11 +11,12 @@ from regulonformer.validate.chromosomes import Naming, judge_naming
 from regulonformer.validate.findings import Findings
 from regulonformer.validate.fragments import extend_ends
 from regulonformer.validate.genes import judge_annotation_genes, judge_network, judge_tfs
-from regulonformer.validate.libraries import Library, compare_libraries, read_library
+from regulonformer.validate.libraries import Library, compare_libraries, judge_modalities, read_library
 from regulonformer.validate.peaks import largest_ends, read_intervals
 from regulonformer.validate.perturbation import judge_perturbation
 from regulonformer.validate.resources import judge_resources
 from regulonformer.validate.tasks import judge_tasks
+from regulonformer.validate.variants import judge_variants
 
 
 def judge_inputs(
@@ -28,6 +29,8 @@ def judge_inputs(
     splits: dict | None = None,
     perturbation: dict | None = None,
     ingest: dict | None = None,
+    variants: dict | None = None,
+    goal: str = "full",
 ) -> dict:
     """Check that libraries, reference and tasks are sound and fit together, from headers, indexes and samples alone.
 
@@ -48,9 +51,13 @@ def judge_inputs(
     splits
         `group`, the column whose values are held out as a whole, and `folds`, at most; donor and 3 where not given.
     perturbation
-        `column`, `control` and `group` of the section `perturbation`.
+        `column`, `control` and `group` of the section `perturbation`, and `states`; see `judge_perturbation`.
     ingest
         `counts`, `second_modality` and `chromosomes` of the section `ingest`.
+    variants
+        `file` and `group` of the section `variants`, and `states`; empty or None where there is no file.
+    goal
+        How far the run goes; matrices need neither genes nor peaks.
 
     Returns
     -------
@@ -60,13 +67,17 @@ def judge_inputs(
     """
     findings = Findings()
     libraries = [read_library(sample, findings, ingest) for sample in samples]
-    velocity = (ingest or {}).get("second_modality") == UNSPLICED
-    by_peaks = not velocity and bool(reference.get("fasta") or not reference.get("network"))
-    compare_libraries(libraries, findings, by_peaks)
+    compare_libraries(libraries, findings)
+    if goal != "matrices":
+        velocity = (ingest or {}).get("second_modality") == UNSPLICED
+        by_peaks = not velocity and bool(reference.get("fasta") or not reference.get("network"))
+        judge_modalities(libraries, by_peaks, findings)
     _judge_reference(libraries, reference, confidence, findings)
     judge_tasks(libraries, tasks, splits or {"group": "donor", "folds": 3}, findings)
     if perturbation:
         judge_perturbation(libraries, perturbation, findings)
+    if variants:
+        judge_variants(libraries, variants, reference, findings)
     budget = judge_resources(libraries, results, rules_mb or {}, findings)
     told = list(dict.fromkeys(findings))
     return {

@@ -83,7 +83,7 @@ def read_library(sample: dict, findings: Findings, ingest: dict | None = None) -
     library.header, library.stored = judge_matrix(sample, findings, ingest.get("counts") == "recover", layers)
     if library.header:
         with findings.reading("matrix.unreadable", sample["matrix"], "Write the table obs again"):
-            library.own_labels = read_own_labels(*matrices)
+            library.own_labels = read_own_labels(*matrices, sample.get("modality", ""))
     barcodes = frozenset(library.header.barcodes) if library.header else frozenset()
     if library.header:
         judge_gene_names(sample["matrix"], library.header.gene_ids, library.header.symbols, findings)
@@ -105,8 +105,8 @@ def read_library(sample: dict, findings: Findings, ingest: dict | None = None) -
     return library
 
 
-def compare_libraries(libraries: list[Library], findings: Findings, by_peaks: bool = False) -> None:
-    """Whether libraries have the same genes and peaks, and the sheet says so where none has genes, or none has peaks.
+def judge_modalities(libraries: list[Library], by_peaks: bool, findings: Findings) -> None:
+    """Whether the sheet says so where no library has genes, or none has peaks: runs beyond matrices are planned by it.
 
     Without peaks that matters where regulons are to come of them (`by_peaks`).
     """
@@ -120,6 +120,10 @@ def compare_libraries(libraries: list[Library], findings: Findings, by_peaks: bo
         message = f"no library has peaks or fragments; that is not said of {some(undeclared)}"
         fix = "Write rna into the column modality of each, so that the run leaves out what needs ATAC"
         findings.error("peaks.none", "sample sheet", message, fix)
+
+
+def compare_libraries(libraries: list[Library], findings: Findings) -> None:
+    """Whether libraries have the same genes and peaks."""
     _compare_genes([library for library in libraries if library.symbols], findings)
     with_peaks = [library.peaks for library in libraries if library.peaks is not None and len(library.peaks)]
     # Hashes of the rows: a tenth of the memory of the rows.

@@ -27,9 +27,11 @@ def judge_matrix(
 
     With `layers` these hold the counts, and the library needs no peaks.
     """
-    header, stored = _judge_file(sample["matrix"], sample, findings, recover, layers)
+    # Of two files each gives one modality, of a single one the sheet says which.
+    modality = "rna" if sample.get("peak_matrix") else sample.get("modality") or ""
+    header, stored = _judge_file(sample["matrix"], sample, modality, findings, recover, layers)
     if sample.get("peak_matrix"):
-        other, more = _judge_file(sample["peak_matrix"], sample, findings, recover)
+        other, more = _judge_file(sample["peak_matrix"], sample, "atac", findings, recover)
         header, stored = _joined(header, other, sample, findings), stored + more
     if header is not None and not layers:
         header = _judge_modalities(header, sample, findings)
@@ -56,9 +58,10 @@ def _judge_modalities(header: MatrixHeader, sample: dict, findings: Findings) ->
     elif wanted == "atac":
         header = header._replace(gene_ids=[], symbols=[])
     lacks = [] if header.symbols else ["rna"]
-    lacks += [] if header.peaks or sample["fragments"] else ["atac"]
+    # Fragments alone make no library of ATAC: nothing says which barcodes are cells.
+    lacks += [] if header.peaks or (sample["fragments"] and wanted != "atac") else ["atac"]
     if len(lacks) == 2 or wanted in lacks:
-        what = {"rna": "genes", "atac": "peaks or fragments"}.get(wanted, "genes nor peaks")
+        what = {"rna": "genes", "atac": "peaks"}.get(wanted, "genes nor peaks")
         message = f"the library has {'no' if wanted else 'neither'} {what}"
         fix = "Give its matrix of genes or of peaks; the column modality says which of both counts"
         findings.error("matrix.no_modality", path, message, fix)
@@ -71,12 +74,12 @@ def _judge_modalities(header: MatrixHeader, sample: dict, findings: Findings) ->
 
 
 def _judge_file(
-    path, sample: dict, findings: Findings, recover: bool, layers: tuple[str, ...] = ()
+    path, sample: dict, modality: str, findings: Findings, recover: bool, layers: tuple[str, ...] = ()
 ) -> tuple[MatrixHeader | None, int]:
     """Names in one file (None where unreadable), and how many counts it stores."""
     header, stored = None, 0
     with findings.reading("matrix.unreadable", path, FIX):
-        header = read_header(path, sample.get("genome"))
+        header = read_header(path, sample.get("genome"), modality)
     if header is None:
         return None, 0
     if not header.barcodes:

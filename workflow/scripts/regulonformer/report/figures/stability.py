@@ -11,12 +11,12 @@ BETWEEN = {"seeds": "Same cells, other seeds", "folds": "Other training and held
 
 
 def stability_dots(stability: pd.DataFrame):
-    """Rank correlation of attributions per class, with the lowest of all pairs as the end of a line.
+    """Rank correlation of attributions per class, with its interval, and the lowest of all pairs as the end of a line.
 
     Parameters
     ----------
     stability
-        class, modality, between (seeds or folds), spearman, spearman_lowest.
+        class, modality, between (seeds or folds), spearman, ci_low, ci_high (NaN for none), spearman_lowest.
     """
     classes = sorted(stability["class"].unique(), key=natural)
     shown = [key for key in BETWEEN if (stability["between"] == key).any()]
@@ -29,6 +29,7 @@ def stability_dots(stability: pd.DataFrame):
             rows = rows.set_index("class").reindex(classes)
             at, colour = np.arange(len(classes)) + shift, MODALITY_COLOURS[modality]
             axis.hlines(at, rows["spearman_lowest"], rows["spearman"], color=colour, lw=1.8)
+            axis.hlines(at, rows["ci_low"], rows["ci_high"], color=colour, lw=6, alpha=0.3)
             axis.scatter(rows["spearman"], at, s=30, color=colour, zorder=3)
         axis.set(title=BETWEEN[between], xlabel="Rank correlation of genes", ylim=(len(classes) - 0.5, -0.5))
         axis.set_xlim(min(0, axis.get_xlim()[0]), 1.02)

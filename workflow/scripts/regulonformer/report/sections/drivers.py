@@ -153,7 +153,8 @@ def _trust(evidence: Evidence, task: str, studio: Studio) -> list:
                 f"Do other models name the same genes? {spoken(task)}",
                 caption=(
                     "Rank correlation of the genes' contributions between two models, mean over pairs of models (disc) "
-                    "and the worst pair (end of the line). 1: the same order of genes; 0: nothing in common."
+                    "with its 95 % interval (band, where three folds or seeds tell one) and the worst pair (end of the "
+                    "line). 1: the same order of genes; 0: nothing in common."
                 ),
                 alt=f"Rank correlations of attributions between seeds and folds, per class of {spoken(task)}.",
                 source=f"explain/{task}/stability.tsv",

@@ -4,9 +4,10 @@ import pandas as pd
 
 from regulonformer.report.blocks import Section, Studio, score_blocks
 from regulonformer.report.evidence import Evidence
-from regulonformer.report.figures.perturbation import answering_genes, ranked_tfs, tfs_by_group
-from regulonformer.report.questions import scored
+from regulonformer.report.figures.perturbation import EVERY_GROUP, answering_genes, ranked_tfs, tfs_by_group
+from regulonformer.report.questions import paired_differences, scored
 from regulonformer.report.tables.perturbation import perturbed_tf_table
+from regulonformer.report.tables.scores import difference_table
 from regulonformer.report.words.names import listed, spoken
 
 NAMED, MAPPED, GENES = 8, 8, 12
@@ -25,9 +26,12 @@ def perturbation_section(evidence: Evidence, studio: Studio) -> Section:
         section.blocks += _tfs(tfs, studio)
     if tfs is not None and targets is not None and not targets.empty:
         section.blocks += _targets(tfs, targets, studio)
-    for question, dataset, scores in scored(evidence, "perturbation"):
+    parts = scored(evidence, "perturbation")
+    differences = paired_differences(evidence, parts[0][0]) if parts else None
+    for question, dataset, scores in parts:
         judged = question.judged(dataset)
         section.blocks += score_blocks(scores, dataset, judged, question.source, studio)
+        section.blocks += [difference_table(differences, dataset, question.source)] if differences is not None else []
     return section
 
 
@@ -65,7 +69,7 @@ def _tfs(tfs: pd.DataFrame, studio: Studio) -> list:
 
 def _first(tfs: pd.DataFrame, count: int) -> list[str]:
     """TFs of the largest z, over all groups, of the first direction."""
-    rows = tfs[(tfs["group"] == "all") & (tfs["direction"] == tfs["direction"].iloc[0])]
+    rows = tfs[(tfs["group"] == EVERY_GROUP) & (tfs["direction"] == tfs["direction"].iloc[0])]
     return rows.nlargest(count, "z")["tf"].tolist()
 
 
