@@ -35,10 +35,10 @@ def results_table(found: list[Answer]) -> Table | None:
 def _row(answer: Answer) -> list[str]:
     comparison, question = answer.comparison, answer.question
     best = comparison.best
-    difference = "–" if best is None else f"{comparison.ours['value'] - best['value']:+.3f}"
+    difference = "–" if best is None else f"{comparison.ours['value'] - best['value']:+z.3f}"
     sources = [Path(question.source).name]
     if comparison.difference is not None:
-        difference = _written(comparison.difference, "+.3f")
+        difference = _written(comparison.difference, "+z.3f")
         sources += ["annotation_differences.tsv"] if question.differences else []
     return [
         f"{question.topic(answer.dataset)}: {inside(score_name(comparison.metric))}",

@@ -63,8 +63,8 @@ def with_interval(row: pd.Series) -> str:
 
 def signed(row: pd.Series) -> str:
     """A difference with its sign and interval."""
-    interval = "" if pd.isna(row["ci_low"]) else f" (interval {row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
-    return f"{row['value']:+.3f}{interval}"
+    interval = "" if pd.isna(row["ci_low"]) else f" (interval {row['ci_low']:+z.3f} to {row['ci_high']:+z.3f})"
+    return f"{row['value']:+z.3f}{interval}"
 
 
 def _article(noun: str) -> str:
