@@ -157,7 +157,7 @@ CASES = {
     spoil_type: ["config.yaml", "finetune/rank", "'four'", "integer"],
     spoil_missing_file: ["genes.bed", "does not exist", "reference/annotation"],
     spoil_sample_twice: ["samples.tsv", "'a'", "2 times"],
-    spoil_wanted_atac: ["filtered_feature_bc_matrix.h5", "no peaks or fragments", "modality"],
+    spoil_wanted_atac: ["filtered_feature_bc_matrix.h5", "the library has no peaks", "modality"],
     spoil_no_index: ["atac_fragments.tsv.gz", ".tbi", "tabix -p bed"],
     spoil_chromosomes: ["genes.bed", "'chr1'", "'1'", "prefix"],
     spoil_labels: ["labels.tsv", "'a'", "-7", "-1", "prefix and suffix"],
