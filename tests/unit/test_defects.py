@@ -37,7 +37,7 @@ TESTED_ELSEWHERE = {
     "cells of another class are explained": "attribution::the_cells_explained_are_the_cells_chosen",
     "modalities are mixed in attributions": "attribution::real_model_is_complete_and_keeps_modalities_apart",
     "genes that share a window lose it": "accessibility::genes_that_share_a_window_all_get_it",
-    "the last gene of a file is dropped": "readers::every_layout_holds_the_same_counts_in_any_feature_order",
+    "the last gene of a file is dropped": "readers/layouts::every_layout_holds_the_same_counts_in_any_feature_order",
     "the order of non-zeros matters": "model::order_of_tokens_changes_nothing",
     "one batch cannot be learned (counts)": "objectives::one_batch_can_be_overfitted",
     "one batch cannot be learned (values)": "recipes::one_batch_can_be_overfitted",

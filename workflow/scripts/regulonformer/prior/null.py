@@ -36,7 +36,7 @@ def gc_content(fasta, peaks: pd.DataFrame) -> np.ndarray:
     Raises
     ------
     InputError
-        If no peak has sequence (see `motifs.read_sequences`).
+        If no peak has sequence (see `peak_sequences.read_sequences`).
     """
     sequences, _ = read_sequences(fasta, peaks)
     strong = np.array([s.count(b"G") + s.count(b"C") for s in sequences], dtype=float)
